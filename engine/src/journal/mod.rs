@@ -1,0 +1,5 @@
+//! The journal: one node's only source of truth.
+
+pub mod record;
+
+pub use record::Record;

@@ -1,0 +1,7 @@
+//! Pinwheel's engine: everything between a supplier's batch and a terminal's sealed reply.
+//!
+//! `spec/architecture.md` is the map.
+
+pub mod disk;
+pub mod ids;
+pub mod journal;

@@ -1,0 +1,3 @@
+//! The `pinwheel` command.
+
+fn main() {}
