@@ -5,4 +5,7 @@
 pub mod disk;
 pub mod ids;
 pub mod journal;
+pub mod link;
+pub mod registry;
 pub mod stock;
+pub mod transfer;

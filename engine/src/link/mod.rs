@@ -1,0 +1,163 @@
+//! What a hub and a node say to each other.
+//!
+//! Within one connection messages arrive in order and once. When a connection ends, everything on its way is lost, and
+//! the node begins the next one with [`ToHub::Hello`]; the hub answers [`ToNode::Welcome`] and [`ToNode::Registry`],
+//! offers every open transfer again, and says [`ToNode::Ready`].
+
+use crate::ids::{SellerId, Span, VarietyId};
+use crate::journal::record::{Stream, TransferFact};
+use crate::registry::Registry;
+use crate::stock::{BlockProperties, WrappedKey};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Node to hub.
+#[derive(Clone, Debug)]
+pub enum ToHub {
+    /// Begins a connection.
+    Hello {
+        /// Who is calling.
+        node: SellerId,
+        /// The highest hub epoch this node has seen; 0: none. A hub with a lower one is a stale copy and stops.
+        hub_epoch: u64,
+        /// The journal position up to which the node believes the hub to hold its journal.
+        journal_from: u64,
+    },
+    /// Send stock in bulk.
+    Need {
+        /// Names the request within this connection; not 0.
+        request: u64,
+        /// Of what.
+        variety: VarietyId,
+        /// How many PINs.
+        count: u32,
+    },
+    /// Send one PIN that a terminal is waiting for.
+    Urgent {
+        /// Names the request within this connection; not 0.
+        request: u64,
+        /// Of what.
+        variety: VarietyId,
+    },
+    /// How much of an offered content has arrived. Sent at least once for every [`CHUNKS_IN_FLIGHT_MAX`] / 2 chunks,
+    /// and for an offer whose content is held in part from an earlier connection.
+    Progress {
+        /// The transfer's numbering.
+        stream: Stream,
+        /// The transfer's number.
+        number: u64,
+        /// Content bytes held, from the start, without gap.
+        bytes: u32,
+    },
+    /// How a transfer ended. Durable at the taker.
+    Answer {
+        /// The transfer's numbering.
+        stream: Stream,
+        /// The transfer's number.
+        number: u64,
+        /// Whether the taker took the segment; otherwise it is the giver's again.
+        accepted: bool,
+    },
+    /// Whole durable batches of the node's journal.
+    Journal {
+        /// Position of the first byte: where the last acknowledged or sent range ended.
+        from: u64,
+        /// The bytes; the next range begins at `from + bytes.len()`.
+        bytes: Bytes,
+    },
+}
+
+/// Hub to node.
+#[derive(Clone, Debug)]
+pub enum ToNode {
+    /// Answers a hello.
+    Welcome {
+        /// Grows with every start of the hub. The node refuses a lower one than it has seen.
+        hub_epoch: u64,
+        /// How many transfers will be offered again before [`ToNode::Ready`].
+        pending: u32,
+        /// The position up to which the hub holds the node's journal: the next range begins here.
+        journal_acked: u64,
+    },
+    /// All open transfers of earlier connections have been offered again.
+    Ready,
+    /// A segment for the node. Its OUT is durable.
+    Offer(Offer),
+    /// Part of an offer's content.
+    Chunk {
+        /// The transfer's numbering.
+        stream: Stream,
+        /// The transfer's number.
+        number: u64,
+        /// Where in the content the bytes begin.
+        offset: u32,
+        /// At most [`CHUNK_BYTES_MAX`] bytes.
+        bytes: Bytes,
+    },
+    /// All offers for a request are out.
+    Answered {
+        /// The request.
+        request: u64,
+        /// How many PINs were offered for it; less than asked for: the hub has no more.
+        granted: u32,
+    },
+    /// There is new stock of a variety: worth asking again.
+    StockArrived {
+        /// The variety.
+        variety: VarietyId,
+    },
+    /// The hub holds the node's journal durably up to here. A position below what was sent asks for the rest again.
+    JournalAcked {
+        /// The position.
+        position: u64,
+    },
+    /// The registry as it stands.
+    Registry(Arc<Registry>),
+}
+
+/// One transfer as it is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// Its numbering.
+    pub stream: Stream,
+    /// Its number on this link and stream, from 1, without gaps.
+    pub number: u64,
+    /// All numbers below this are settled at the giver: the taker may forget how they ended.
+    pub settled_below: u64,
+    /// The request it serves; 0 for one that is offered again.
+    pub request: u64,
+    /// What moves.
+    pub span: Span,
+    /// The ownership generation of the segment once taken.
+    pub generation: u32,
+    /// The properties of the block.
+    pub properties: BlockProperties,
+    /// PINs in the whole block.
+    pub block_count: u32,
+    /// The block's data key under the link's wrapping key.
+    pub wrapped_key: WrappedKey,
+    /// Size of the content: the segment's records.
+    pub bytes: u32,
+    /// xxh3 of the content.
+    pub checksum: u64,
+}
+
+impl Offer {
+    /// What both ends record of it.
+    #[must_use]
+    pub fn fact(&self) -> TransferFact {
+        TransferFact {
+            stream: self.stream,
+            number: self.number,
+            span: self.span,
+            generation: self.generation,
+            variety: self.properties.variety,
+            settled_below: self.settled_below,
+        }
+    }
+}
+
+/// Most content bytes in one chunk.
+pub const CHUNK_BYTES_MAX: u32 = 60 * 1024;
+/// Most chunks of one transfer that may be on their way without [`ToHub::Progress`].
+pub const CHUNKS_IN_FLIGHT_MAX: u32 = 16;
