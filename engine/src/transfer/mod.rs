@@ -11,7 +11,8 @@
 
 mod giver;
 mod taker;
-
+#[cfg(test)]
+mod tests;
 
 pub use giver::{Giver, GiverAction};
 pub use taker::{Taker, TakerAction};
