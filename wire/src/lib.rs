@@ -11,7 +11,8 @@
 extern crate alloc;
 
 mod cipher;
-
+#[cfg(feature = "std")]
+pub mod client;
 pub mod codec;
 pub mod control;
 pub mod frame;
