@@ -1,6 +1,21 @@
 //! Pinwheel's terminal protocol: framing, messages and both ends of a session, without I/O.
 //!
 //! `spec/wire.md` is the authority on every byte; this crate is one implementation of it.
+//!
+//! - [`message`]: what a terminal and its seller say to each other; [`control`]: what belongs to the connection.
+//! - [`frame`] and [`codec`]: those values as bytes, and back.
+//! - [`session`]: both ends of a session as state machines. Randomness is an input.
+//! - [`client`] (feature `std`): a small blocking terminal, the only part with I/O and a clock.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+extern crate alloc;
+
+mod cipher;
+#[cfg(feature = "std")]
+pub mod client;
+pub mod codec;
+pub mod control;
+pub mod frame;
 pub mod message;
+mod noise;
+pub mod session;

@@ -58,6 +58,12 @@ impl<const N: usize> Text<N> {
     }
 }
 
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl<const N: usize> core::fmt::Debug for Text<N> {
     /// Says the length only: a text may be a PIN.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -114,13 +120,25 @@ pub struct Login {
     pub unresolved: [(SellerId, u64); UNRESOLVED_MAX],
 }
 
+impl Login {
+    /// The login of a terminal that has nothing unresolved.
+    pub const EMPTY: Self = Self { count: 0, unresolved: [(SellerId(0), 0); UNRESOLVED_MAX] };
+
+    /// The pairs that count.
+    #[must_use]
+    pub fn pairs(&self) -> &[(SellerId, u64)] {
+        &self.unresolved[..usize::from(self.count).min(UNRESOLVED_MAX)]
+    }
+}
+
 /// First or repeated question for one sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Attempt {
     /// Never sent before.
-    First,
+    First = 1,
     /// May have been sent before.
-    Repeat,
+    Repeat = 2,
 }
 
 /// Asks for one PIN.
@@ -221,6 +239,14 @@ pub struct Addresses {
     pub list: [([u8; 16], u16); ADDRESSES_MAX],
 }
 
+impl Addresses {
+    /// The addresses that count.
+    #[must_use]
+    pub fn entries(&self) -> &[([u8; 16], u16)] {
+        &self.list[..usize::from(self.count).min(ADDRESSES_MAX)]
+    }
+}
+
 /// Answers a login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Resolved {
@@ -228,6 +254,17 @@ pub struct Resolved {
     pub count: u8,
     /// The outcomes, the first `count`.
     pub outcomes: [Outcome; UNRESOLVED_MAX],
+}
+
+impl Resolved {
+    /// The answer to a login that brought nothing.
+    pub const EMPTY: Self = Self { count: 0, outcomes: [Outcome::EMPTY; UNRESOLVED_MAX] };
+
+    /// The outcomes that count.
+    #[must_use]
+    pub fn list(&self) -> &[Outcome] {
+        &self.outcomes[..usize::from(self.count).min(UNRESOLVED_MAX)]
+    }
 }
 
 /// Where one unresolved sequence stands.
@@ -243,6 +280,12 @@ pub struct Outcome {
     pub reference: u64,
 }
 
+impl Outcome {
+    /// The outcome that fills unused places of a [`Resolved`].
+    pub const EMPTY: Self =
+        Self { seller: SellerId(0), sequence: 0, state: SequenceState::Open, reference: 0 };
+}
+
 /// A page of the catalogue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CataloguePage {
@@ -256,6 +299,14 @@ pub struct CataloguePage {
     pub count: u8,
     /// The entries, the first `count`.
     pub entries: [CatalogueEntry; CATALOGUE_ENTRIES_MAX],
+}
+
+impl CataloguePage {
+    /// The entries that count.
+    #[must_use]
+    pub fn list(&self) -> &[CatalogueEntry] {
+        &self.entries[..usize::from(self.count).min(CATALOGUE_ENTRIES_MAX)]
+    }
 }
 
 /// One variety as a terminal sees it.
@@ -340,21 +391,6 @@ pub enum DeclineReason {
     Blocked = 5,
 }
 
-impl DeclineReason {
-    /// The reason with this code.
-    #[must_use]
-    pub fn from_byte(code: u8) -> Option<Self> {
-        Some(match code {
-            1 => Self::NoSuchVariety,
-            2 => Self::OutOfStock,
-            3 => Self::NotPermitted,
-            4 => Self::DealerInactive,
-            5 => Self::Blocked,
-            _ => return None,
-        })
-    }
-}
-
 /// Why there is no answer yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -419,4 +455,26 @@ impl SequenceState {
     pub fn is_final(self) -> bool {
         matches!(self, Self::Confirmed | Self::Voided | Self::Declined | Self::Blocked | Self::Unsettled)
     }
+}
+
+macro_rules! coded {
+    ($($name:ident { $($variant:ident),+ })+) => { $(
+        impl $name {
+            /// The value with this code.
+            #[must_use]
+            pub fn from_byte(code: u8) -> Option<Self> {
+                [$(Self::$variant),+].into_iter().find(|value| *value as u8 == code)
+            }
+        }
+    )+ };
+}
+pub(crate) use coded;
+
+coded! {
+    Attempt { First, Repeat }
+    Charset { Ascii, Utf8, Latin1, Cp1256 }
+    DeclineReason { NoSuchVariety, OutOfStock, NotPermitted, DealerInactive, Blocked }
+    LaterReason { Stock, Disk, Busy, Stopping, InDoubt }
+    RefuseReason { SequenceUsed, OtherVariety, Closed, WindowFull, NothingSold, ReprintLimit, OutOfOrder }
+    SequenceState { Open, Sold, Confirmed, Voided, Declined, Blocked, Unsettled, InDoubt }
 }

@@ -1,0 +1,6 @@
+//! The terminal protocol as its users see it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
+mod hostile;
+mod session;
+mod support;
