@@ -12,7 +12,7 @@ mod space;
 #[cfg(test)]
 mod tests;
 
-pub use open::{Recovery, VisitError};
+pub use open::{Recovery, Visit, VisitError};
 pub use reader::{JournalReader, Shipment};
 pub use record::Record;
 pub use segments::Upkeep;
@@ -43,7 +43,8 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// Records for which there is room when sales are refused.
     pub control_reserve_records: u32,
-    /// How many segments [`Upkeep`] keeps ready beyond the current one; recycled ones beyond that are removed.
+    /// How many segments [`Upkeep`] keeps ready beyond the current one, at least 1; recycled ones beyond that are
+    /// removed.
     pub segments_ahead: usize,
 }
 
@@ -101,7 +102,7 @@ impl<D: Disk> Journal<D> {
         options: JournalOptions,
         from: Position,
         proven: Position,
-        visit: &mut dyn FnMut(Position, &RecordBytes) -> Result<(), VisitError>,
+        visit: &mut Visit<'_>,
     ) -> Result<Self, JournalError> {
         open::open(disk, options, from, proven, visit)
     }

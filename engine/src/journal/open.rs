@@ -1,6 +1,7 @@
 //! Opening: walk, judge the tail, make durable what was seen, begin a new boot.
 
 use super::batch::{BATCH_BYTES_MAX, Batch, Chain, SLOT_BYTES};
+use super::record::RecordBytes;
 use super::segments::{DIRECTORY, Segment, Shared, segment_before, segment_number, segment_path};
 use super::{Journal, JournalError, JournalOptions, Position, space};
 use crate::disk::{Disk, Region};
@@ -10,6 +11,9 @@ use std::sync::atomic::Ordering::Release;
 
 /// Why the reader of the journal refuses a record.
 pub type VisitError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Is shown a record and where its batch ends.
+pub type Visit<'a> = dyn FnMut(Position, &RecordBytes) -> Result<(), VisitError> + 'a;
 
 /// What was found when a journal was opened.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -31,13 +35,14 @@ pub(super) fn open<D: Disk>(
     options: JournalOptions,
     from: Position,
     proven: Position,
-    visit: &mut dyn FnMut(Position, &[u8; SLOT_BYTES]) -> Result<(), VisitError>,
+    visit: &mut Visit<'_>,
 ) -> Result<Journal<D>, JournalError> {
     assert!(
         options.segment_bytes > 0 && options.segment_bytes.is_multiple_of(4096),
         "segments are whole pages"
     );
-    let files = Files::find(&disk, options.segment_bytes, from, proven)?;
+    assert!(options.segments_ahead > 0, "a journal goes on in the next segment");
+    let files = Files::find(&*disk, options.segment_bytes, from, proven)?;
     let mut walk = Walk::begin(&*disk, &files, options.segment_bytes)?;
     walk.run(from, visit)?;
     walk.check_nothing_proven_follows(proven.max(from))?;
@@ -46,7 +51,7 @@ pub(super) fn open<D: Disk>(
 
     let Walk { segment, tail, chain, recovery, .. } = walk;
     let next = files.last + 1;
-    let shared = Arc::new(Shared::new(Arc::clone(&disk), options, files.oldest, segment.number, next));
+    let shared = Arc::new(Shared::new(disk, options, files.oldest, segment.number, next));
     shared.space.add(space::slots(options.segment_bytes - tail as u64) - 1);
     for segment in later {
         shared.add_ready(segment);
@@ -91,7 +96,7 @@ struct Files {
 
 impl Files {
     fn find<D: Disk>(
-        disk: &Arc<D>,
+        disk: &D,
         segment_bytes: u64,
         from: Position,
         proven: Position,
@@ -153,11 +158,7 @@ impl<'a, D: Disk> Walk<'a, D> {
         })
     }
 
-    fn run(
-        &mut self,
-        from: Position,
-        visit: &mut dyn FnMut(Position, &[u8; SLOT_BYTES]) -> Result<(), VisitError>,
-    ) -> Result<(), JournalError> {
+    fn run(&mut self, from: Position, visit: &mut Visit<'_>) -> Result<(), JournalError> {
         loop {
             let position = self.tail_position();
             let batch = Batch::parse(&self.segment.region.bytes()[self.tail..], position);
@@ -263,7 +264,7 @@ impl<'a, D: Disk> Walk<'a, D> {
         if stored {
             self.segment.region.sync()?;
         }
-        // Zeros where nothing was are as unproven as any other bytes, but a torn batch must be gone for good.
+        // A torn batch that began the next segment.
         if let Some(region) = next
             && clear(region, 0)
         {
@@ -297,7 +298,10 @@ fn open_segment<D: Disk>(
 
 /// Whether the header of a batch for just this place was written here, with whatever behind it.
 fn claims_place(bytes: &[u8], position: Position) -> bool {
-    bytes.first_chunk().and_then(super::batch::Header::decode).is_some_and(|header| header.position == position)
+    bytes
+        .first_chunk()
+        .and_then(super::batch::Header::decode)
+        .is_some_and(|header| header.position == position)
 }
 
 /// Stores zeros over what is not zero, as far as one batch can reach from `offset`; says whether there was any.

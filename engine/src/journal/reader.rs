@@ -68,7 +68,8 @@ impl<D: Disk> JournalReader<D> {
         let segment_bytes = self.shared.options.segment_bytes;
         let start = Position(number * segment_bytes + offset);
         let readable_bytes = durable.0.saturating_sub(start.0).min(segment_bytes - offset);
-        let length = bytes_max.max(BATCH_BYTES_MAX).min(usize::try_from(readable_bytes).unwrap_or(usize::MAX));
+        let length =
+            bytes_max.max(BATCH_BYTES_MAX).min(usize::try_from(readable_bytes).unwrap_or(usize::MAX));
         let read = self.shared.disk.read(&segments::segment_path(number), offset, length);
         // After the read: a segment that was given up before then may already hold other bytes, or none.
         let oldest = self.shared.oldest_position();
