@@ -2,6 +2,7 @@
 //!
 //! `spec/architecture.md` is the map.
 
+pub mod commit;
 pub mod disk;
 pub mod ids;
 pub mod journal;

@@ -43,6 +43,13 @@ pub trait Disk: Send + Sync + 'static {
     /// [`DiskError`].
     fn open(&self, path: &str) -> Result<Self::Content, DiskError>;
 
+    /// Reads part of a file, also of one that is open as a region: what is stored there, durable or not. Fewer bytes
+    /// than `length` only at the file's end.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn read(&self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, DiskError>;
+
     /// Adds bytes to the end of a file (made when missing) and syncs it; returns the file's new length.
     ///
     /// # Errors
