@@ -11,8 +11,7 @@
 extern crate alloc;
 
 mod cipher;
-#[cfg(feature = "std")]
-pub mod client;
+
 pub mod codec;
 pub mod control;
 pub mod frame;

@@ -211,6 +211,24 @@ impl Record {
         bytes
     }
 
+    /// The sequence that the fact is about, if it is about one.
+    #[must_use]
+    pub fn vend(&self) -> Option<VendName> {
+        match *self {
+            Self::Sold { vend, .. }
+            | Self::Declined { vend, .. }
+            | Self::Confirmed { vend, .. }
+            | Self::Voided { vend, .. }
+            | Self::Blocked { vend, .. }
+            | Self::Reprinted { vend, .. } => Some(vend),
+            Self::Withdrawn { .. }
+            | Self::Received(_)
+            | Self::Refused(_)
+            | Self::Given(_)
+            | Self::Settled { .. } => None,
+        }
+    }
+
     /// Reads a record.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub struct NodeKeys {
     link: WrappingKey,
     terminals: WrappingKey,
     fingerprints: FingerprintKey,
+    registry: Zeroizing<[u8; 32]>,
 }
 
 impl NodeKeys {
@@ -30,6 +31,7 @@ impl NodeKeys {
             link: WrappingKey::derive(&root, b"link"),
             terminals: WrappingKey::derive(&root, b"terminals"),
             fingerprints: FingerprintKey(derive(&root, &[b"fingerprints"])),
+            registry: derive(&root, &[b"registry"]),
         }
     }
 
@@ -67,6 +69,12 @@ impl NodeKeys {
     #[must_use]
     pub fn terminals(&self) -> &WrappingKey {
         &self.terminals
+    }
+
+    /// Seals the node's copy of the registry.
+    #[must_use]
+    pub fn registry(&self) -> &[u8; 32] {
+        &self.registry
     }
 
     /// Keys the fingerprints of PINs and serials.

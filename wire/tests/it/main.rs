@@ -1,5 +1,4 @@
 //! The terminal protocol as its users see it.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod hostile;
 mod session;

@@ -1,0 +1,191 @@
+//! Follows the durable journal: keeps the ledger, writes checkpoints, gives journal segments back, answers from history.
+
+use super::{CheckpointError, Checkpoints, Contradiction, History, HistoryError, Ledger, Outcome};
+use crate::disk::{Disk, DiskError};
+use crate::journal::batch::Batch;
+use crate::journal::record::{RecordBytes, UnknownRecord, VendName};
+use crate::journal::{Journal, JournalError, JournalOptions, JournalReader, Position, Record, Upkeep};
+use crate::seller::Answer;
+use std::sync::Arc;
+
+/// The reader at the journal's durable end. It sees nothing but durable records, so what it knows survives anything.
+pub struct Bookkeeper<D: Disk> {
+    disk: Arc<D>,
+    reader: JournalReader<D>,
+    upkeep: Upkeep<D>,
+    checkpoints: Checkpoints<D>,
+    ledger: Ledger,
+    history: History<D>,
+    position: Position,
+    checkpointed: Position,
+    checkpoint_bytes: u64,
+}
+
+/// Why the books cannot be kept. Only a full disk passes; the others stop the node.
+#[derive(Debug, thiserror::Error)]
+pub enum BookkeeperError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// Another file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A record of a kind that this version does not know.
+    #[error("the journal before position {position}: {source}: was it written by a later version?")]
+    Unknown {
+        /// Where its batch ends.
+        position: Position,
+        /// Which.
+        source: UnknownRecord,
+    },
+    /// A record that contradicts those before it.
+    #[error("the journal before position {position}: {source}")]
+    Contradiction {
+        /// Where its batch ends.
+        position: Position,
+        /// Which.
+        source: Contradiction,
+    },
+}
+
+impl BookkeeperError {
+    /// Whether the cause is lack of room, which passes.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Journal(error) => error.is_full(),
+            Self::Disk(error)
+            | Self::Checkpoint(CheckpointError::Disk(error))
+            | Self::History(HistoryError::Disk(error)) => error.is_full(),
+            _ => false,
+        }
+    }
+}
+
+impl<D: Disk> Bookkeeper<D> {
+    /// Recovers a node: the latest checkpoint, and everything in the journal above it, durable again by the time this
+    /// returns. Also the journal to write on.
+    ///
+    /// # Errors
+    /// [`BookkeeperError`]; the node must not start then.
+    pub fn recover(
+        disk: Arc<D>,
+        options: JournalOptions,
+        checkpoint_bytes: u64,
+    ) -> Result<(Self, Journal<D>), BookkeeperError> {
+        let checkpoints = Checkpoints::new(disk.clone());
+        let checkpoint = checkpoints.load()?;
+        let mut history = History::open(disk.clone(), &checkpoint.runs)?;
+        let mut ledger = checkpoint.ledger;
+        let from = checkpoint.position;
+        let journal = Journal::open(disk.clone(), options, from, from, &mut |position, bytes| {
+            apply(&mut ledger, &mut history, position, bytes).map_err(Into::into)
+        })?;
+        let bookkeeper = Self {
+            disk,
+            reader: journal.reader(),
+            upkeep: journal.upkeep(),
+            checkpoints,
+            ledger,
+            history,
+            position: journal.durable(),
+            checkpointed: from,
+            checkpoint_bytes,
+        };
+        Ok((bookkeeper, journal))
+    }
+
+    /// What the journal up to [`Bookkeeper::position`] comes to.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Up to where the books are kept.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Reads on, up to the journal's durable end, but at most about `bytes_max` bytes; false when it stood there already.
+    ///
+    /// # Errors
+    /// [`BookkeeperError`].
+    pub fn advance(&mut self, bytes_max: usize) -> Result<bool, BookkeeperError> {
+        let Some(shipment) = self.reader.read(self.position, bytes_max)? else { return Ok(false) };
+        let Self { ledger, history, .. } = self;
+        let mut at = shipment.start;
+        while at < shipment.end {
+            let rest = &shipment.bytes[(at.0 - shipment.start.0) as usize..];
+            let batch =
+                Batch::parse(rest, at).expect("a shipment is whole batches, verified when they were read");
+            for record in batch.records() {
+                apply(ledger, history, batch.end(), record)?;
+            }
+            at = batch.end();
+        }
+        self.position = shipment.end;
+        Ok(true)
+    }
+
+    /// Whether enough was read since the last checkpoint to write another.
+    #[must_use]
+    pub fn wants_checkpoint(&self) -> bool {
+        self.position.0 - self.checkpointed.0 >= self.checkpoint_bytes
+    }
+
+    /// Writes a checkpoint of what was read so far, then gives journal segments back that lie below it and below
+    /// `acknowledged`, the position up to which another holds a copy.
+    ///
+    /// # Errors
+    /// [`BookkeeperError`]; the last checkpoint still holds then.
+    pub fn checkpoint(&mut self, acknowledged: Position) -> Result<(), BookkeeperError> {
+        if self.position > self.checkpointed {
+            let (runs, dropped) = self.history.write(self.position.0)?;
+            self.checkpoints.write(&self.ledger, self.position, &runs)?;
+            self.checkpointed = self.position;
+            for run in dropped {
+                self.disk.remove(&run)?;
+            }
+        }
+        self.recycle(acknowledged)
+    }
+
+    /// Gives journal segments back, as [`Bookkeeper::checkpoint`] does, without writing one.
+    ///
+    /// # Errors
+    /// [`BookkeeperError`].
+    pub fn recycle(&mut self, acknowledged: Position) -> Result<(), BookkeeperError> {
+        Ok(self.upkeep.recycle_below(self.checkpointed.min(acknowledged))?)
+    }
+
+    /// What became of a sequence, as far as it is durable and read; `None` if it was never used.
+    pub fn find(&mut self, vend: VendName) -> Option<Outcome> {
+        let window = self.ledger.windows.window(vend.terminal, vend.key_epoch);
+        let answer = window.map_or(Answer::Closed, |window| window.answer(vend.sequence));
+        match answer {
+            Answer::Closed => self.history.find(vend),
+            Answer::Open => None,
+            Answer::Sold { pin, state, .. } => Some(Outcome { state, pin: Some(pin) }),
+            Answer::Declined { .. } | Answer::Blocked => Some(Outcome { state: answer.state(), pin: None }),
+        }
+    }
+}
+
+fn apply<D: Disk>(
+    ledger: &mut Ledger,
+    history: &mut History<D>,
+    position: Position,
+    bytes: &RecordBytes,
+) -> Result<(), BookkeeperError> {
+    let record = Record::decode(bytes).map_err(|source| BookkeeperError::Unknown { position, source })?;
+    ledger
+        .apply(&record, |vend, answer| history.add(vend, &answer))
+        .map_err(|source| BookkeeperError::Contradiction { position, source })
+}

@@ -1,0 +1,155 @@
+//! The segments a node holds and what became of every PIN in them.
+
+use super::Spans;
+use crate::ids::{BlockId, PinId, Span, VarietyId};
+use crate::journal::record::TransferFact;
+use std::collections::BTreeMap;
+
+/// Segments by block.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Inventory {
+    by_block: BTreeMap<BlockId, Vec<Holding>>,
+}
+
+/// One segment that came to this node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// What came.
+    pub span: Span,
+    /// The ownership generation it came with.
+    pub generation: u32,
+    /// The variety of the block.
+    pub variety: VarietyId,
+    /// Sold, not voided.
+    pub sold: Spans,
+    /// Expired, damaged or voided.
+    pub withdrawn: Spans,
+    /// Given to another node.
+    pub gone: Spans,
+}
+
+/// A record that cannot follow those before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("PINs {start}..{end} of block {block:#x}: {what}", start = span.start, end = span.end, block = span.block.0)]
+pub struct Contradiction {
+    /// Which PINs.
+    pub span: Span,
+    /// Why not.
+    pub what: &'static str,
+}
+
+impl Inventory {
+    /// All segments, by block and arrival.
+    pub fn holdings(&self) -> impl Iterator<Item = &Holding> {
+        self.by_block.values().flatten()
+    }
+
+    /// The highest ownership generation seen for any PIN of a span; 0: never seen.
+    #[must_use]
+    pub fn generation(&self, span: Span) -> u32 {
+        let holdings = self.by_block.get(&span.block).into_iter().flatten();
+        let overlapping = holdings.filter(|held| held.span.start < span.end && span.start < held.span.end);
+        overlapping.map(|held| held.generation).max().unwrap_or(0)
+    }
+
+    /// Puts a segment read back from a checkpoint in its place.
+    pub fn insert(&mut self, holding: Holding) {
+        self.by_block.entry(holding.span.block).or_default().push(holding);
+    }
+
+    pub(super) fn receive(&mut self, fact: &TransferFact) -> Result<(), Contradiction> {
+        let span = fact.span;
+        let held = self.by_block.entry(span.block).or_default();
+        if held.iter().any(|holding| holding.has_any(span)) {
+            return Err(Contradiction { span, what: "received although held" });
+        }
+        held.push(Holding {
+            span,
+            generation: fact.generation,
+            variety: fact.variety,
+            sold: Spans::default(),
+            withdrawn: Spans::default(),
+            gone: Spans::default(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn sell(&mut self, pin: PinId) -> Result<(), Contradiction> {
+        let span = span_of(pin);
+        self.unsold(span, "sold although not in stock")?.sold.insert(span.start, span.end);
+        Ok(())
+    }
+
+    pub(super) fn void(&mut self, pin: PinId) -> Result<(), Contradiction> {
+        let span = span_of(pin);
+        let held = self.by_block.get_mut(&span.block).into_iter().flatten();
+        let mut held = held.filter(|holding| holding.sold.contains(span.start));
+        let holding = held.next().ok_or(Contradiction { span, what: "voided although not sold" })?;
+        holding.sold.remove(span.start, span.end);
+        holding.withdrawn.insert(span.start, span.end);
+        Ok(())
+    }
+
+    pub(super) fn withdraw(&mut self, span: Span) -> Result<(), Contradiction> {
+        self.unsold(span, "withdrawn although not in stock")?.withdrawn.insert(span.start, span.end);
+        Ok(())
+    }
+
+    pub(super) fn give(&mut self, span: Span) -> Result<(), Contradiction> {
+        self.unsold(span, "given although not in stock")?.gone.insert(span.start, span.end);
+        Ok(())
+    }
+
+    pub(super) fn take_back(&mut self, span: Span) -> Result<(), Contradiction> {
+        let held = self.by_block.get_mut(&span.block).into_iter().flatten();
+        let mut held = held.filter(|holding| holding.gone.overlaps(span.start, span.end));
+        let holding = held.next().ok_or(Contradiction { span, what: "taken back although not given" })?;
+        holding.gone.remove(span.start, span.end);
+        Ok(())
+    }
+
+    /// The holding in which all of `span` is in stock.
+    fn unsold(&mut self, span: Span, what: &'static str) -> Result<&mut Holding, Contradiction> {
+        let held = self.by_block.get_mut(&span.block).into_iter().flatten();
+        let mut held =
+            held.filter(|holding| holding.span.start <= span.start && span.end <= holding.span.end);
+        let holding = held.find(|holding| holding.is_in_stock(span)).ok_or(Contradiction { span, what })?;
+        Ok(holding)
+    }
+}
+
+impl Holding {
+    /// The PINs that are in stock, as sorted intervals.
+    #[must_use]
+    pub fn in_stock(&self) -> Spans {
+        let mut left = Spans::of(self.span.start, self.span.end);
+        for out in [&self.sold, &self.withdrawn, &self.gone] {
+            for &(start, end) in out.intervals() {
+                left.remove(start, end);
+            }
+        }
+        left
+    }
+
+    fn is_in_stock(&self, span: Span) -> bool {
+        ![&self.sold, &self.withdrawn, &self.gone].iter().any(|out| out.overlaps(span.start, span.end))
+    }
+
+    /// Whether any PIN of the span is this node's: here, and not given away.
+    fn has_any(&self, span: Span) -> bool {
+        let (start, end) = (span.start.max(self.span.start), span.end.min(self.span.end));
+        if start >= end {
+            return false;
+        }
+        let mut own = Spans::of(start, end);
+        for &(from, until) in self.gone.intervals() {
+            own.remove(from, until);
+        }
+        !own.is_empty()
+    }
+}
+
+fn span_of(pin: PinId) -> Span {
+    let index = u32::from(pin.index());
+    Span { block: pin.block(), start: index, end: index + 1 }
+}

@@ -1,0 +1,14 @@
+//! The seller: the journalled node that answers for sequences.
+//!
+//! [`Seller`] is one worker's share of it: home terminals, their windows, the lanes it claims from.
+
+mod catalogue;
+mod library;
+mod sale;
+mod window;
+mod windows;
+
+pub use library::{Library, Sealed};
+pub use sale::{Asker, Lookup, Replies, Seller};
+pub use window::{Answer, Window, WindowFull};
+pub use windows::Windows;
