@@ -4,5 +4,6 @@
 
 pub mod disk;
 pub mod ids;
+pub mod intake;
 pub mod journal;
 pub mod stock;
