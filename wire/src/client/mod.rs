@@ -204,7 +204,7 @@ impl<S: Store> Client<S> {
     pub fn vend(&mut self, product: u32, face_value: u64, time: Duration) -> Result<Vended, ClientError> {
         let until = Instant::now() + time;
         if self.state.sales.len() >= UNRESOLVED_MAX {
-            self.settle(until)?;
+            self.settle(time)?;
         }
         let link = self.link(until)?;
         let id = SaleId { seller: link.welcome.seller, sequence: link.next_sequence };
@@ -255,7 +255,8 @@ impl<S: Store> Client<S> {
     ///
     /// # Errors
     /// As [`Client::confirm`].
-    pub fn settle(&mut self, until: Instant) -> Result<(), ClientError> {
+    pub fn settle(&mut self, time: Duration) -> Result<(), ClientError> {
+        let until = Instant::now() + time;
         let pending = self.state.sales.clone();
         for sale in pending.iter().filter(|sale| sale.state != SaleState::Asked) {
             self.tell(sale.id, sale.state, until)?;
