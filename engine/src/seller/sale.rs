@@ -11,6 +11,7 @@ use super::{Answer, Windows};
 use crate::ids::{KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
 use crate::journal::record::{RecordBytes, VendName, WithdrawReason};
 use crate::journal::{Record, Space};
+use crate::ledger as history;
 use crate::limits::{PARK_MS_MAX, PARKED_VENDS_MAX, RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS};
 use crate::pool::{Lane, Range};
 use crate::registry::{Registry, State};
@@ -199,6 +200,29 @@ impl<S: Sealed> Seller<S> {
     pub fn handle_timeout(&mut self, now: &Now, replies: &mut impl Replies) {
         for parked in self.unpark(|parked| parked.until_ms <= now.monotonic_ms) {
             later(&parked.asker, parked.vend.sequence, LaterReason::Stock, replies);
+        }
+    }
+
+    /// What the bookkeeper found for a question of [`Seller::poll_lookup`].
+    pub fn handle_found(
+        &mut self,
+        lookup: &Lookup,
+        found: Option<history::Outcome>,
+        now: &Now,
+        replies: &mut impl Replies,
+    ) {
+        let Lookup { asker, reprint, sequence } = lookup;
+        match found {
+            Some(history::Outcome { pin: Some(pin), state, copies })
+                if *reprint && state != SequenceState::Voided =>
+            {
+                self.reprint_sold(asker, *sequence, pin, copies, now, replies);
+            }
+            Some(history::Outcome { pin, state, .. }) if !*reprint => {
+                let reference = pin.map_or(0, |pin| pin.0);
+                replies.reply(asker, &Reply::State { sequence: *sequence, state, reference });
+            }
+            _ => refuse(asker, *sequence, RefuseReason::NothingSold, replies),
         }
     }
 
@@ -442,17 +466,27 @@ impl<S: Sealed> Seller<S> {
             | Answer::Open
             | Answer::Declined { .. }
             | Answer::Blocked => refuse(asker, sequence, RefuseReason::NothingSold, replies),
-            Answer::Sold { copies, .. } if copies >= REPRINTS_MAX => {
-                refuse(asker, sequence, RefuseReason::ReprintLimit, replies);
-            }
-            Answer::Sold { pin, copies, .. } => {
-                if !self.reserve(1) {
-                    return later(asker, sequence, LaterReason::Disk, replies);
-                }
-                self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
-                self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
-            }
+            Answer::Sold { pin, copies, .. } => self.reprint_sold(asker, sequence, pin, copies, now, replies),
         }
+    }
+
+    fn reprint_sold(
+        &mut self,
+        asker: &Asker,
+        sequence: u64,
+        pin: PinId,
+        copies: u8,
+        now: &Now,
+        replies: &mut impl Replies,
+    ) {
+        if copies >= REPRINTS_MAX {
+            return refuse(asker, sequence, RefuseReason::ReprintLimit, replies);
+        }
+        if !self.reserve(1) {
+            return later(asker, sequence, LaterReason::Disk, replies);
+        }
+        self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
+        self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
     }
 
     fn resolve(&mut self, asker: &Asker, login: &Login) -> Resolved {

@@ -20,6 +20,16 @@ impl Windows {
         self.window_or_left(terminal, key_epoch, |_, _| {})
     }
 
+    /// What is known of a sequence; nothing was ever asked if its terminal has no window or its key epoch is yet to come.
+    #[must_use]
+    pub fn answer(&self, vend: VendName) -> Answer {
+        match self.by_terminal.get(&vend.terminal) {
+            Some(window) if window.key_epoch() == vend.key_epoch => window.answer(vend.sequence),
+            Some(window) if window.key_epoch() > vend.key_epoch => Answer::Closed,
+            _ => Answer::Open,
+        }
+    }
+
     /// Takes in a fact; facts that are about no sequence change nothing. Sequences that leave their window, because it
     /// slid or because a new key epoch began, are given to `left`, once each.
     pub fn apply(&mut self, record: &Record, mut left: impl FnMut(VendName, Answer)) {
