@@ -4,6 +4,7 @@
 
 pub mod disk;
 pub mod ids;
+pub mod intake;
 pub mod journal;
 pub mod link;
 pub mod registry;
