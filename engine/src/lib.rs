@@ -2,7 +2,9 @@
 //!
 //! `spec/architecture.md` is the map.
 
+pub mod audit;
 pub mod disk;
+pub mod hub;
 pub mod ids;
 pub mod intake;
 pub mod journal;
