@@ -2,8 +2,10 @@
 //!
 //! `spec/architecture.md` is the map.
 
+pub mod audit;
 pub mod commit;
 pub mod disk;
+pub mod hub;
 pub mod ids;
 pub mod intake;
 pub mod journal;
@@ -13,6 +15,7 @@ pub mod link;
 pub mod pool;
 pub mod registry;
 pub mod seller;
+pub mod sim;
 pub mod steward;
 pub mod stock;
 pub mod time;

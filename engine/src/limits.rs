@@ -10,3 +10,9 @@ pub const RECORDS_RESERVED_AT_ONCE: u32 = 256;
 pub const REPRINTS_MAX: u8 = 3;
 /// How long a terminal is asked to wait before it repeats, in milliseconds.
 pub const WAIT_MS: u32 = 500;
+/// A terminal sends something at least this often, in seconds.
+pub const PING_INTERVAL_S: u16 = 60;
+/// A terminal waits at least this long between attempts to connect, in milliseconds.
+pub const BACK_OFF_MIN_MS: u32 = 200;
+/// A terminal waits at most this long between attempts to connect, in milliseconds.
+pub const BACK_OFF_MAX_MS: u32 = 10_000;

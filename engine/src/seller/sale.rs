@@ -12,15 +12,18 @@ use crate::ids::{KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
 use crate::journal::record::{RecordBytes, VendName, WithdrawReason};
 use crate::journal::{Record, Space};
 use crate::ledger as history;
-use crate::limits::{PARK_MS_MAX, PARKED_VENDS_MAX, RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS};
+use crate::limits::{
+    BACK_OFF_MAX_MS, BACK_OFF_MIN_MS, PARK_MS_MAX, PARKED_VENDS_MAX, PING_INTERVAL_S,
+    RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS,
+};
 use crate::pool::{Lane, Range};
 use crate::registry::{Registry, State};
 use crate::time::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wire::message::{
-    Attempt, DeclineReason, LaterReason, Login, Outcome, Pin, RefuseReason, Reply, Request, Resolved,
-    SequenceState, Serial, Sold, UNRESOLVED_MAX, Vend,
+    Addresses, Attempt, DeclineReason, LaterReason, Login, Outcome, Pin, RefuseReason, Reply, Request,
+    Resolved, SequenceState, Serial, Sold, UNRESOLVED_MAX, Vend, WINDOW, Welcome,
 };
 
 /// Sells to the terminals of one worker.
@@ -146,10 +149,23 @@ impl<S: Sealed> Seller<S> {
         self.lanes.get(&variety).is_some_and(|lane| !lane.is_dry())
     }
 
-    /// The lowest unused sequence and the lowest without final state, for a welcome.
-    pub fn sequences(&mut self, terminal: TerminalId, key_epoch: KeyEpoch) -> (u64, u64) {
+    /// What a terminal is told first. The caller fills in other addresses, if there are any.
+    pub fn welcome(&mut self, terminal: TerminalId, key_epoch: KeyEpoch) -> Welcome {
         let window = self.windows.window(terminal, key_epoch);
-        window.map_or((1, 1), |window| (window.next_sequence(), window.base()))
+        let (next_sequence, window_base) =
+            window.map_or((1, 1), |window| (window.next_sequence(), window.base()));
+        Welcome {
+            seller: self.id,
+            key_epoch,
+            next_sequence,
+            window_base,
+            window: WINDOW as u8,
+            ping_interval_s: PING_INTERVAL_S,
+            back_off_min_ms: BACK_OFF_MIN_MS,
+            back_off_max_ms: BACK_OFF_MAX_MS,
+            catalogue_version: super::catalogue::catalogue_version(&self.registry),
+            addresses: Addresses::default(),
+        }
     }
 
     /// When [`Seller::handle_timeout`] is due, in [`Now::monotonic_ms`].

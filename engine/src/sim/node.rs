@@ -16,7 +16,7 @@ use std::sync::Arc;
 use wire::message::{Reply, Request};
 
 /// One node.
-pub struct Node {
+pub(super) struct Node {
     workers: Vec<Worker>,
     committer: Committer<HeapDisk>,
     /// How far the batch under way has come.
@@ -27,14 +27,14 @@ pub struct Node {
     bookkeeper: Bookkeeper<HeapDisk>,
     upkeep: Upkeep<HeapDisk>,
     /// Messages for the hub that the pipe has not taken yet.
-    pub to_hub: VecDeque<ToHub>,
+    pub(super) to_hub: VecDeque<ToHub>,
     /// Replies that left, for the network to carry.
-    pub replies: VecDeque<(Asker, Reply)>,
+    pub(super) replies: VecDeque<(Asker, Reply)>,
 }
 
 /// What stops a node.
 #[derive(Debug, thiserror::Error)]
-pub enum NodeStop {
+pub(super) enum NodeStop {
     /// Its books or journal.
     #[error(transparent)]
     Bookkeeper(#[from] BookkeeperError),
@@ -85,21 +85,19 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeStop`].
-    pub fn boot(
+    pub(super) fn boot(
         id: SellerId,
         disk: Arc<HeapDisk>,
         workers: usize,
         levels: Levels,
-        acknowledged: u64,
+        link_keys: Arc<NodeKeys>,
     ) -> Result<Self, NodeStop> {
         let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
         let (bookkeeper, journal) = Bookkeeper::recover(disk.clone(), options, CHECKPOINT_BYTES)?;
         let (space, upkeep) = (journal.space(), journal.upkeep());
-        let mut shipping = Shipping::new(journal.reader());
-        shipping.handle_acknowledged(Position(acknowledged));
-        shipping.handle_cut();
+        let shipping = Shipping::new(journal.reader());
         let ledger = bookkeeper.ledger();
-        let (keys, link_keys) = (NodeKeys::from_node_key(&[2; 32]), Arc::new(link_keys()));
+        let keys = NodeKeys::from_node_key(&[2; 32]);
         let mut steward = Steward::new(id, disk, keys, link_keys, space.clone(), workers, levels, ledger)?;
         let mut committer = Committer::new(journal, Arc::new(Nobody));
         let windows = ledger.windows.clone().split(workers, |terminal| home(terminal, workers));
@@ -125,15 +123,23 @@ impl Node {
         })
     }
 
-    /// The next unused sequence of a terminal and its lowest without final state, as a welcome says them; once what they
-    /// depend on is durable.
-    pub fn welcome(&mut self, asker: &Asker) -> (u64, u64) {
+    /// A terminal connected: its welcome waits like any reply for what it depends on.
+    pub(super) fn handle_connected(&mut self, asker: &Asker) {
         let home = home(asker.terminal, self.workers.len());
-        self.workers[home].seller.sequences(asker.terminal, asker.key_epoch)
+        let Worker { seller, held, .. } = &mut self.workers[home];
+        let welcome = seller.welcome(asker.terminal, asker.key_epoch);
+        held.reply(asker, &Reply::Welcome(welcome));
+        held.settle(seller.made());
+    }
+
+    /// A terminal's connection ended.
+    pub(super) fn handle_closed(&mut self, asker: &Asker) {
+        let home = home(asker.terminal, self.workers.len());
+        self.workers[home].seller.handle_closed(asker.session);
     }
 
     /// A request arrives at its home worker: claim and record, all in memory.
-    pub fn handle_request(&mut self, asker: &Asker, request: &Request, now: &Now) {
+    pub(super) fn handle_request(&mut self, asker: &Asker, request: &Request, now: &Now) {
         let home = home(asker.terminal, self.workers.len());
         let Worker { seller, sender, held } = &mut self.workers[home];
         if sender.room() < RECORDS_PER_REQUEST_MAX {
@@ -147,12 +153,12 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeStop`].
-    pub fn handle_message(&mut self, message: ToNode, now: &Now) -> Result<(), NodeStop> {
+    pub(super) fn handle_message(&mut self, message: ToNode, now: &Now) -> Result<(), NodeStop> {
         Ok(self.steward.handle_message(message, now)?)
     }
 
     /// The pipe to the hub was cut, and is open again.
-    pub fn handle_reconnected(&mut self) {
+    pub(super) fn handle_reconnected(&mut self) {
         self.to_hub.clear();
         self.steward.handle_cut();
         self.shipping.handle_cut();
@@ -163,7 +169,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeStop`]: the node ends as a process does, with all that it had not made durable.
-    pub fn step(&mut self, dice: &mut Dice, now: &Now) -> Result<(), NodeStop> {
+    pub(super) fn step(&mut self, dice: &mut Dice, now: &Now) -> Result<(), NodeStop> {
         match dice.below(10) {
             0 | 1 => self.step_worker(dice, now),
             2..=5 => self.step_committer()?,
@@ -178,7 +184,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeStop`].
-    pub fn books(&mut self) -> Result<&mut Bookkeeper<HeapDisk>, NodeStop> {
+    pub(super) fn books(&mut self) -> Result<&mut Bookkeeper<HeapDisk>, NodeStop> {
         while self.bookkeeper.advance(usize::MAX)? {}
         Ok(&mut self.bookkeeper)
     }
@@ -288,12 +294,6 @@ impl Node {
         }
         Ok(())
     }
-}
-
-/// The keys that hub and node share.
-#[must_use]
-pub fn link_keys() -> NodeKeys {
-    NodeKeys::from_node_key(&[3; 32])
 }
 
 fn home(terminal: TerminalId, workers: usize) -> usize {

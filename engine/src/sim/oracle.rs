@@ -9,12 +9,12 @@ use wire::message::{SequenceState, Sold};
 
 /// Remembers every answer that reached a terminal.
 #[derive(Default)]
-pub struct Oracle {
+pub(super) struct Oracle {
     pins: HashMap<PinId, (Vec<u8>, Vec<u8>)>,
     buyers: HashMap<PinId, VendName>,
     answers: HashMap<VendName, Told>,
     /// Sales that a terminal heard of.
-    pub sold: u64,
+    pub(super) sold: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,21 +26,22 @@ enum Told {
 
 impl Oracle {
     /// A PIN exists in the network.
-    pub fn minted(&mut self, id: PinId, pin: Vec<u8>, serial: Vec<u8>) {
+    pub(super) fn minted(&mut self, id: PinId, pin: Vec<u8>, serial: Vec<u8>) {
         let twice = self.pins.insert(id, (pin, serial));
         assert!(twice.is_none(), "{id:?} was made twice");
     }
 
     /// All PINs that exist.
-    pub fn pins(&self) -> impl Iterator<Item = PinId> {
+    pub(super) fn pins(&self) -> impl Iterator<Item = PinId> {
         self.pins.keys().copied()
     }
 
     /// A terminal was given a PIN.
-    pub fn sold(&mut self, terminal: TerminalId, key_epoch: KeyEpoch, sold: &Sold) {
+    pub(super) fn sold(&mut self, terminal: TerminalId, key_epoch: KeyEpoch, sold: &Sold) {
         let vend = VendName { terminal, key_epoch, sequence: sold.sequence };
         let pin = PinId(sold.reference);
-        let (secret, serial) = self.pins.get(&pin).unwrap_or_else(|| panic!("{vend:?} got {pin:?}, which nobody made"));
+        let (secret, serial) =
+            self.pins.get(&pin).unwrap_or_else(|| panic!("{vend:?} got {pin:?}, which nobody made"));
         assert_eq!(sold.pin.as_bytes(), secret, "{vend:?} got another PIN than {pin:?} is");
         assert_eq!(sold.serial.as_bytes(), serial, "{vend:?} got another serial than {pin:?} has");
         let buyer = *self.buyers.entry(pin).or_insert(vend);
@@ -56,7 +57,7 @@ impl Oracle {
     }
 
     /// A terminal was declined for good.
-    pub fn declined(&mut self, terminal: TerminalId, key_epoch: KeyEpoch, sequence: u64) {
+    pub(super) fn declined(&mut self, terminal: TerminalId, key_epoch: KeyEpoch, sequence: u64) {
         let vend = VendName { terminal, key_epoch, sequence };
         let before = self.answers.insert(vend, Told::Declined);
         let agrees = matches!(before, None | Some(Told::Declined | Told::Blocked));
@@ -64,10 +65,19 @@ impl Oracle {
     }
 
     /// A terminal was told the state of a sequence.
-    pub fn state(&mut self, terminal: TerminalId, key_epoch: KeyEpoch, sequence: u64, state: SequenceState) {
+    pub(super) fn state(
+        &mut self,
+        terminal: TerminalId,
+        key_epoch: KeyEpoch,
+        sequence: u64,
+        state: SequenceState,
+    ) {
         let vend = VendName { terminal, key_epoch, sequence };
         match (self.answers.get_mut(&vend), state) {
-            (Some(Told::Sold(pin, told)), SequenceState::Sold | SequenceState::Confirmed | SequenceState::Voided) => {
+            (
+                Some(Told::Sold(pin, told)),
+                SequenceState::Sold | SequenceState::Confirmed | SequenceState::Voided,
+            ) => {
                 let keeps = !told.is_final() || *told == state;
                 assert!(keeps, "law 4: {vend:?} ({pin:?}) was {told:?} for good and then {state:?}");
                 *told = state;
@@ -84,7 +94,7 @@ impl Oracle {
     }
 
     /// Law 2: everything that a terminal was told is in the durable books of its seller.
-    pub fn check_books(&self, mut find: impl FnMut(VendName) -> Option<Outcome>) {
+    pub(super) fn check_books(&self, mut find: impl FnMut(VendName) -> Option<Outcome>) {
         for (&vend, told) in &self.answers {
             let found = find(vend);
             let holds = match (*told, found) {

@@ -8,20 +8,22 @@ use std::collections::BTreeMap;
 use wire::message::{Attempt, RefuseReason, Reply, Request, SequenceState, Vend};
 
 /// One till.
-pub struct Terminal {
+pub(super) struct Terminal {
     /// Its number.
-    pub id: TerminalId,
+    pub(super) id: TerminalId,
     /// Its key's number.
-    pub key_epoch: KeyEpoch,
+    pub(super) key_epoch: KeyEpoch,
     /// Its connection: a reply to an older one never arrives.
-    pub session: u64,
+    pub(super) session: u64,
     /// Whether the welcome has been seen.
-    pub logged_in: bool,
+    pub(super) logged_in: bool,
     /// What it stored, through every reconnect.
     stored: Stored,
     correlation: u16,
+    /// Lost its storage at least once.
+    wiped: bool,
     /// Wishes no new sale any more.
-    pub finishing: bool,
+    pub(super) finishing: bool,
 }
 
 #[derive(Default)]
@@ -55,7 +57,7 @@ enum Stage {
 impl Terminal {
     /// A terminal that never sold.
     #[must_use]
-    pub fn new(id: TerminalId, key_epoch: KeyEpoch) -> Self {
+    pub(super) fn new(id: TerminalId, key_epoch: KeyEpoch) -> Self {
         Self {
             id,
             key_epoch,
@@ -63,24 +65,25 @@ impl Terminal {
             logged_in: false,
             stored: Stored::default(),
             correlation: 0,
+            wiped: false,
             finishing: false,
         }
     }
 
     /// Whether every sequence it ever used is settled.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.stored.open.is_empty()
     }
 
     /// Loses its storage: a later customer must never get an earlier one's PIN.
-    pub fn wipe(&mut self) {
+    pub(super) fn wipe(&mut self) {
         self.stored = Stored::default();
         self.logged_in = false;
+        self.wiped = true;
     }
 
-    /// The welcome of a new connection.
-    pub fn handle_welcome(&mut self, next: u64, base: u64) {
+    fn handle_welcome(&mut self, next: u64, base: u64) {
         self.logged_in = true;
         if self.stored.next == 0 {
             // Nothing stored: what is not final was an earlier life's, and nobody will print it.
@@ -93,7 +96,7 @@ impl Terminal {
     }
 
     /// What it does next, if anything.
-    pub fn act(&mut self, dice: &mut Dice, now_ms: u64) -> Option<(u16, Request)> {
+    pub(super) fn act(&mut self, dice: &mut Dice, now_ms: u64) -> Option<(u16, Request)> {
         if !self.logged_in {
             return None;
         }
@@ -110,13 +113,15 @@ impl Terminal {
         let sequence = self.stored.next;
         self.stored.next += 1;
         let (product, face_value) = (1 + dice.below(3) as u32, 500 * (1 + dice.below(2)));
-        self.stored.open.insert(sequence, Open { product, face_value, stage: Stage::Stored, asked_ms: now_ms });
+        self.stored
+            .open
+            .insert(sequence, Open { product, face_value, stage: Stage::Stored, asked_ms: now_ms });
         // Stored, and not sent yet: it may be cut off here.
         None
     }
 
     /// A reply on this connection.
-    pub fn handle_reply(&mut self, reply: &Reply, dice: &mut Dice, oracle: &mut Oracle) {
+    pub(super) fn handle_reply(&mut self, reply: &Reply, dice: &mut Dice, oracle: &mut Oracle) {
         match reply {
             Reply::Sold(sold) => {
                 oracle.sold(self.id, self.key_epoch, sold);
@@ -142,9 +147,16 @@ impl Terminal {
                     self.stored.open.remove(sequence);
                 }
                 RefuseReason::WindowFull => {}
+                // A vend of its earlier life was still waiting for a PIN at the seller, and got one.
+                RefuseReason::SequenceUsed | RefuseReason::OtherVariety if self.wiped => {
+                    if let Some(open) = self.stored.open.get_mut(sequence) {
+                        open.stage = Stage::Unwanted;
+                    }
+                }
                 other => panic!("terminal {:?} was refused sequence {sequence}: {other:?}", self.id),
             },
-            Reply::Later { .. } | Reply::Welcome(_) | Reply::Resolved(_) | Reply::Catalogue(_) => {}
+            Reply::Welcome(welcome) => self.handle_welcome(welcome.next_sequence, welcome.window_base),
+            Reply::Later { .. } | Reply::Resolved(_) | Reply::Catalogue(_) => {}
         }
     }
 

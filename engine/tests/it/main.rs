@@ -1,1 +1,3 @@
-//! Integration tests.
+//! Tests of the engine from outside.
+
+mod simulation;
