@@ -34,7 +34,7 @@ fn golden(name: &str, about: &str, vectors: &[Vector]) -> Vec<Value> {
 }
 
 fn line(vector: &Vector) -> String {
-    let fields: Vec<_> = vector.iter().map(|(name, value)| format!("\"{name}\": {}", value)).collect();
+    let fields: Vec<_> = vector.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
     format!("{{{}}}", fields.join(", "))
 }
 

@@ -79,6 +79,9 @@ impl Seller {
                 if self.state(sequence) == SequenceState::Blocked {
                     return Reply::Declined { sequence, reason: DeclineReason::Blocked };
                 }
+                if self.state(sequence) == SequenceState::Voided {
+                    return Reply::State { sequence, state: SequenceState::Voided, reference: 0 };
+                }
                 self.sequences.entry(sequence).or_insert(SequenceState::Sold);
                 sold(sequence, 0)
             }
@@ -308,6 +311,17 @@ fn a_terminal_that_loses_power_repeats_its_sale_from_the_store() {
     assert_eq!(open().confirm(id(1), TIME).unwrap(), Some(SequenceState::Confirmed));
     assert_eq!(FileStore::new(&path).load().unwrap().unwrap().sales, []);
     assert_eq!(seller.lock().unwrap().sequences.len(), 1);
+}
+
+#[test]
+fn a_repeat_of_a_voided_sale_is_final_and_brings_no_pin() {
+    let (address, seller) = start(SELLER.0, &[]);
+    let mut client = client(address);
+    assert_sold(&client.vend(1, 500, TIME).unwrap(), 1);
+    seller.lock().unwrap().sequences.insert(1, SequenceState::Voided);
+    let again = client.repeat(id(1), TIME).unwrap();
+    assert_eq!(again, Vended::Final(id(1), SequenceState::Voided));
+    assert_eq!(client.unresolved(), []);
 }
 
 #[test]
