@@ -33,7 +33,7 @@ fn main() -> Result<()> {
             }
         }
     }
-    println!("{:<26}{:<20}{HEAD}", "prepared", "method");
+    println!("{:<28}{:<20}{HEAD}", "prepared", "method");
     for (batch_bytes, batches) in SIZES {
         println!("-- batches of {batch_bytes} bytes");
         let batch = vec![0x5a; batch_bytes];
@@ -173,7 +173,7 @@ impl Subject {
     fn report(&mut self) {
         let us = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         println!(
-            "{:<26}{:<20}{:>12.1}{:>12.1}{:>12.1}{:>12.1}{:>12}",
+            "{:<28}{:<20}{:>12.1}{:>12.1}{:>12.1}{:>12.1}{:>12}",
             self.preparation.name(),
             self.method.name(),
             us(self.store.value_at_quantile(0.5)),
