@@ -5,6 +5,7 @@
 pub mod commit;
 pub mod disk;
 pub mod ids;
+pub mod intake;
 pub mod journal;
 pub mod ledger;
 pub mod limits;

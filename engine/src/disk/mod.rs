@@ -4,6 +4,8 @@
 //! knows for every sector what is stored and what is durable, and can lose power.
 
 pub mod heap;
+pub mod lock;
+pub mod mapped;
 
 use std::fmt;
 
@@ -24,7 +26,7 @@ pub trait Disk: Send + Sync + 'static {
     /// [`DiskError`], with [`DiskError::is_full`] when there is no room; nothing of that name is left then.
     fn create_region(&self, path: &str, size_bytes: u64) -> Result<Self::Region, DiskError>;
 
-    /// Opens a file made by [`Disk::create_region`].
+    /// Opens a file made by [`Disk::create_region`]. A region has one owner at a time.
     ///
     /// # Errors
     /// [`DiskError`].

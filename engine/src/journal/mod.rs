@@ -24,7 +24,7 @@ use record::RecordBytes;
 use segments::{Segment, Shared};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Release;
 
 /// A byte offset in the endless journal: segment number × segment size + offset in the segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -234,8 +234,8 @@ impl<D: Disk> Journal<D> {
         }
         self.current = next;
         self.tail = 0;
-        // No reader depends on it: it only keeps `recycle_below` away, which is a segment late at worst.
-        self.shared.current.store(self.current.number, Relaxed);
+        // After the old region is gone. Pairs with the load in `Upkeep::recycle_below`, which may then rename its file.
+        self.shared.current.store(self.current.number, Release);
     }
 }
 

@@ -51,7 +51,8 @@ impl<D: Disk> Upkeep<D> {
     pub fn recycle_below(&self, position: Position) -> Result<(), JournalError> {
         let shared = &self.shared;
         let mut files = shared.lock_files();
-        let keep_from = shared.segment_before(position).min(shared.current.load(Relaxed));
+        // Pairs with the store in `Journal::roll`.
+        let keep_from = shared.segment_before(position).min(shared.current.load(Acquire));
         while shared.oldest.load(Relaxed) < keep_from {
             let number = shared.oldest.load(Relaxed);
             // Readers check this after they read, so it moves before the bytes change. Pairs with `JournalReader`.
