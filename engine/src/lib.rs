@@ -10,6 +10,7 @@ pub mod journal;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+pub mod net;
 pub mod pool;
 pub mod registry;
 pub mod seller;

@@ -166,8 +166,9 @@ impl<D: Disk> Bookkeeper<D> {
     }
 
     /// What became of a sequence, as far as it is durable and read; `None` if it was never used.
-    pub fn find(&mut self, vend: VendName) -> Option<Outcome> {
-        let window = self.ledger.windows.window(vend.terminal, vend.key_epoch);
+    #[must_use]
+    pub fn find(&self, vend: VendName) -> Option<Outcome> {
+        let window = self.ledger.windows.find(vend.terminal, vend.key_epoch);
         let answer = window.map_or(Answer::Closed, |window| window.answer(vend.sequence));
         match answer {
             Answer::Closed => self.history.find(vend),

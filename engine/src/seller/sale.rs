@@ -11,15 +11,18 @@ use super::{Answer, Windows};
 use crate::ids::{KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
 use crate::journal::record::{RecordBytes, VendName, WithdrawReason};
 use crate::journal::{Record, Space};
-use crate::limits::{PARK_MS_MAX, PARKED_VENDS_MAX, RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS};
+use crate::ledger::Outcome;
+use crate::limits::{
+    OLD_REPRINTS_MAX, PARK_MS_MAX, PARKED_VENDS_MAX, RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS,
+};
 use crate::pool::{Lane, Range};
 use crate::registry::{Registry, State};
 use crate::time::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wire::message::{
-    Attempt, DeclineReason, LaterReason, Login, Outcome, Pin, RefuseReason, Reply, Request, Resolved,
-    SequenceState, Serial, Sold, UNRESOLVED_MAX, Vend,
+    Attempt, DeclineReason, LaterReason, Login, Outcome as Resolution, Pin, RefuseReason, Reply, Request,
+    Resolved, SequenceState, Serial, Sold, UNRESOLVED_MAX, Vend,
 };
 
 /// Sells to the terminals of one worker.
@@ -36,6 +39,8 @@ pub struct Seller<S> {
     reserved: u32,
     dry: Vec<VarietyId>,
     lookups: Vec<Lookup>,
+    /// Reprints of sequences below their window.
+    old_reprints: HashMap<VendName, u8>,
     stopping: bool,
 }
 
@@ -102,6 +107,7 @@ impl<S: Sealed> Seller<S> {
             reserved: 0,
             dry: Vec::new(),
             lookups: Vec::new(),
+            old_reprints: HashMap::new(),
             stopping: false,
         }
     }
@@ -199,6 +205,41 @@ impl<S: Sealed> Seller<S> {
     pub fn handle_timeout(&mut self, now: &Now, replies: &mut impl Replies) {
         for parked in self.unpark(|parked| parked.until_ms <= now.monotonic_ms) {
             later(&parked.asker, parked.vend.sequence, LaterReason::Stock, replies);
+        }
+    }
+
+    /// What the history says of a sequence that has left its window; `None` if it was never used. A reprint is counted
+    /// like any other, and limited to [`REPRINTS_MAX`] while this process runs.
+    pub fn handle_found(
+        &mut self,
+        lookup: &Lookup,
+        outcome: Option<Outcome>,
+        now: &Now,
+        replies: &mut impl Replies,
+    ) {
+        let Lookup { ref asker, reprint, sequence } = *lookup;
+        match outcome {
+            None => refuse(asker, sequence, RefuseReason::Closed, replies),
+            Some(Outcome { state, pin }) if !reprint => {
+                let reference = pin.map_or(0, |pin| pin.0);
+                replies.reply(asker, &Reply::State { sequence, state, reference });
+            }
+            Some(Outcome { pin: Some(pin), state: SequenceState::Sold | SequenceState::Confirmed }) => {
+                let copies = self.old_reprints.get(&asker.names(sequence)).copied().unwrap_or(0);
+                if copies >= REPRINTS_MAX {
+                    return refuse(asker, sequence, RefuseReason::ReprintLimit, replies);
+                }
+                if !self.reserve(1) {
+                    return later(asker, sequence, LaterReason::Disk, replies);
+                }
+                self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
+                if self.old_reprints.len() >= OLD_REPRINTS_MAX {
+                    self.old_reprints.clear();
+                }
+                self.old_reprints.insert(asker.names(sequence), copies + 1);
+                self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
+            }
+            Some(_) => refuse(asker, sequence, RefuseReason::NothingSold, replies),
         }
     }
 
@@ -456,7 +497,8 @@ impl<S: Sealed> Seller<S> {
     }
 
     fn resolve(&mut self, asker: &Asker, login: &Login) -> Resolved {
-        let unknown = Outcome { seller: SellerId(0), sequence: 0, state: SequenceState::Open, reference: 0 };
+        let unknown =
+            Resolution { seller: SellerId(0), sequence: 0, state: SequenceState::Open, reference: 0 };
         let mut resolved = Resolved { count: login.count, outcomes: [unknown; UNRESOLVED_MAX] };
         let brought = &login.unresolved[..usize::from(login.count).min(UNRESOLVED_MAX)];
         for (outcome, &(seller, sequence)) in resolved.outcomes.iter_mut().zip(brought) {
@@ -466,7 +508,7 @@ impl<S: Sealed> Seller<S> {
             } else {
                 (SequenceState::InDoubt, 0)
             };
-            *outcome = Outcome { seller, sequence, state, reference };
+            *outcome = Resolution { seller, sequence, state, reference };
         }
         resolved
     }

@@ -20,6 +20,12 @@ impl Windows {
         self.window_or_left(terminal, key_epoch, |_, _| {})
     }
 
+    /// The window as it stands, for one who only looks: `None` unless it is of this key epoch.
+    #[must_use]
+    pub fn find(&self, terminal: TerminalId, key_epoch: KeyEpoch) -> Option<&Window> {
+        self.by_terminal.get(&terminal).filter(|window| window.key_epoch() == key_epoch)
+    }
+
     /// Takes in a fact; facts that are about no sequence change nothing. Sequences that leave their window, because it
     /// slid or because a new key epoch began, are given to `left`, once each.
     pub fn apply(&mut self, record: &Record, mut left: impl FnMut(VendName, Answer)) {
