@@ -2,8 +2,10 @@
 //!
 //! `spec/architecture.md` is the map.
 
+pub mod audit;
 pub mod commit;
 pub mod disk;
+pub mod hub;
 pub mod ids;
 pub mod intake;
 pub mod journal;

@@ -60,7 +60,8 @@ pub enum ToHub {
     },
     /// Whole durable batches of the node's journal.
     Journal {
-        /// Position of the first byte: where the last acknowledged or sent range ended.
+        /// Position of the first byte: where the last range ended, or one slot of 64 bytes after it at the end of a
+        /// journal segment. Anything else is dropped and answered with the position reached.
         from: u64,
         /// The bytes; the next range begins at `from + bytes.len()`.
         bytes: Bytes,
@@ -106,7 +107,8 @@ pub enum ToNode {
         /// The variety.
         variety: VarietyId,
     },
-    /// The hub holds the node's journal durably up to here. A position below what was sent asks for the rest again.
+    /// The hub holds the node's journal durably up to here. Sent after every range or group of ranges; one that does not
+    /// move means that a range did not continue the archive: go on from here.
     JournalAcked {
         /// The position.
         position: u64,

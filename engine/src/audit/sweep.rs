@@ -1,0 +1,215 @@
+//! One walk over each block, along all borders of what anyone claims.
+
+use super::report::{Finding, FindingKind, Report, Tally};
+use super::{HubBooks, PieceBook, SellerBooks};
+use crate::hub::books::Place;
+use crate::ids::{BlockId, SellerId, VarietyId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Someone's word on a range of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// The hub received these.
+    Received,
+    /// The hub has them.
+    AtHub,
+    /// The hub gave them, and the seller had not taken them yet.
+    InTransfer(u32),
+    /// The hub gave them and the seller's books are not there.
+    InDoubt(u32),
+    /// The hub gave them and the seller took them, under this generation. No place: the seller must say so too.
+    Taken(u32, u32),
+    /// A seller has them, under this generation and variety.
+    Stock(u32, u32, u32),
+    /// A seller sold them. Comes on top of [`Claim::Stock`].
+    Sold(u32),
+    /// A seller withdrew them. Comes on top of [`Claim::Stock`].
+    Withdrawn(u32),
+}
+
+#[derive(Default)]
+struct Block {
+    variety: u32,
+    claims: Vec<(u32, u32, Claim)>,
+}
+
+pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
+    let mut report = Report { balanced: false, ..Report::default() };
+    let mut blocks: BTreeMap<BlockId, Block> = BTreeMap::new();
+    for block in &hub.blocks {
+        report.varieties.entry(block.variety.0).or_default().received += u64::from(block.count);
+        let entry = blocks.entry(block.block).or_default();
+        entry.variety = block.variety.0;
+        entry.claims.push((0, block.count, Claim::Received));
+    }
+    let by_seller: BTreeMap<SellerId, _> = sellers.iter().map(|books| (books.seller, books)).collect();
+    for piece in &hub.pieces {
+        let claim = claim_of(piece, &by_seller);
+        let claims = &mut blocks.entry(piece.span.block).or_default().claims;
+        claims.push((piece.span.start, piece.span.end, claim));
+    }
+    for books in sellers {
+        let seller = books.seller.0;
+        report.positions.insert(seller, books.position);
+        for segment in &books.segments {
+            let claims = &mut blocks.entry(segment.span.block).or_default().claims;
+            let VarietyId(variety) = segment.variety;
+            let stock = Claim::Stock(seller, segment.generation, variety);
+            claims.push((segment.span.start, segment.span.end, stock));
+            claims.extend(segment.sold.iter().map(|&(start, end)| (start, end, Claim::Sold(seller))));
+            claims
+                .extend(segment.withdrawn.iter().map(|&(start, end)| (start, end, Claim::Withdrawn(seller))));
+        }
+    }
+    for (id, block) in blocks {
+        walk(id, block, &mut report);
+    }
+    let off = report.varieties.values().any(|tally| tally.difference() != 0);
+    report.balanced = report.findings.is_empty() && !off;
+    report
+}
+
+fn claim_of(piece: &PieceBook, sellers: &BTreeMap<SellerId, &SellerBooks>) -> Claim {
+    let Place::Given { node, stream, number, .. } = piece.place else { return Claim::AtHub };
+    match sellers.get(&node) {
+        None => Claim::InDoubt(node.0),
+        Some(books) if number > books.watermarks[stream as usize] => Claim::InTransfer(node.0),
+        // Refused: on its way back.
+        Some(books) if books.refused.contains(&(stream, number)) => Claim::InTransfer(node.0),
+        Some(_) => Claim::Taken(node.0, piece.generation),
+    }
+}
+
+/// Goes along a block from border to border.
+fn walk(id: BlockId, block: Block, report: &mut Report) {
+    let mut borders = BTreeSet::new();
+    let mut starts = block.claims;
+    starts.retain(|(start, end, _)| start < end);
+    for (start, end, _) in &starts {
+        borders.extend([*start, *end]);
+    }
+    starts.sort_unstable_by_key(|(start, ..)| *start);
+    let mut starts = starts.into_iter().peekable();
+    let mut active: Vec<(u32, Claim)> = Vec::new();
+    let mut borders = borders.into_iter().peekable();
+    while let (Some(start), Some(&end)) = (borders.next(), borders.peek()) {
+        active.retain(|(until, _)| *until > start);
+        while let Some((_, until, claim)) = starts.next_if(|(from, ..)| *from == start) {
+            active.push((until, claim));
+        }
+        let claims: Vec<Claim> = active.iter().map(|(_, claim)| *claim).collect();
+        if !claims.is_empty() {
+            judge(id, block.variety, start, end, &claims, report);
+        }
+    }
+}
+
+/// Counts a range in which all PINs are claimed alike, or says what is wrong with it.
+fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], report: &mut Report) {
+    let count = |wanted: fn(&Claim) -> bool| claims.iter().filter(|claim| wanted(claim)).count();
+    let received = count(|c| matches!(c, Claim::Received));
+    let elsewhere = count(|c| matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_)));
+    let stocks = count(|c| matches!(c, Claim::Stock(..)));
+    let gone = count(|c| matches!(c, Claim::Sold(_) | Claim::Withdrawn(_)));
+    let given = count(|c| matches!(c, Claim::Taken(..)));
+
+    let kind = if received == 0 {
+        Some(FindingKind::Unknown)
+    } else if received > 1 || elsewhere + given > 1 || elsewhere + stocks > 1 || gone > 1 {
+        Some(FindingKind::Twice)
+    } else if elsewhere + stocks == 0 {
+        Some(if gone > 0 { FindingKind::Misplaced } else { FindingKind::Missing })
+    } else if elsewhere == 1 && gone > 0 {
+        Some(FindingKind::Twice)
+    } else if stocks == 1 {
+        mismatch(variety, claims)
+    } else {
+        None
+    };
+    if let Some(kind) = kind {
+        found(
+            Finding {
+                kind,
+                variety,
+                block: id.0,
+                start,
+                end,
+                places: claims.iter().filter_map(|claim| claim.in_words()).collect(),
+                serials: None,
+            },
+            report,
+        );
+        return;
+    }
+    let tally = report.varieties.entry(variety).or_default();
+    let place = claims.iter().filter(|c| !matches!(c, Claim::Received | Claim::Taken(..))).max();
+    *tally.column(place) += u64::from(end - start);
+}
+
+/// Whether the one seller that has a range is the one it was given to, under the right generation and variety.
+fn mismatch(variety: u32, claims: &[Claim]) -> Option<FindingKind> {
+    let (holder, held, held_variety) = claims.iter().find_map(|claim| match *claim {
+        Claim::Stock(seller, generation, of) => Some((seller, generation, of)),
+        _ => None,
+    })?;
+    let gone_elsewhere = claims.iter().any(|claim| match *claim {
+        Claim::Sold(seller) | Claim::Withdrawn(seller) => seller != holder,
+        _ => false,
+    });
+    let given = claims.iter().find_map(|claim| match *claim {
+        Claim::Taken(seller, generation) => Some((seller, generation)),
+        _ => None,
+    });
+    match given {
+        Some((seller, _)) if seller != holder || gone_elsewhere => Some(FindingKind::Misplaced),
+        None => Some(FindingKind::Misplaced),
+        Some((_, generation)) if generation != held || variety != held_variety => {
+            Some(FindingKind::Mismatched)
+        }
+        Some(_) => None,
+    }
+}
+
+/// Adds a finding, or makes the one before it longer.
+fn found(finding: Finding, report: &mut Report) {
+    if let Some(last) = report.findings.last_mut()
+        && (last.block, last.end, last.kind) == (finding.block, finding.start, finding.kind)
+        && last.places == finding.places
+    {
+        last.end = finding.end;
+        return;
+    }
+    report.findings.push(finding);
+}
+
+impl Claim {
+    fn in_words(self) -> Option<String> {
+        Some(match self {
+            Self::Received => return None,
+            Self::AtHub => "in the hub's inventory".into(),
+            Self::InTransfer(seller) => format!("in transfer to seller {seller}"),
+            Self::InDoubt(seller) => format!("given to seller {seller}, whose books are missing"),
+            Self::Taken(seller, generation) => {
+                format!("given to seller {seller} under generation {generation}")
+            }
+            Self::Stock(seller, generation, variety) => {
+                format!("held by seller {seller} under generation {generation} as variety {variety}")
+            }
+            Self::Sold(seller) => format!("sold by seller {seller}"),
+            Self::Withdrawn(seller) => format!("withdrawn by seller {seller}"),
+        })
+    }
+}
+
+impl Tally {
+    fn column(&mut self, place: Option<&Claim>) -> &mut u64 {
+        match place {
+            Some(Claim::InTransfer(_)) => &mut self.in_transfer,
+            Some(Claim::InDoubt(_)) => &mut self.in_doubt,
+            Some(Claim::Stock(..)) => &mut self.at_seller,
+            Some(Claim::Sold(_)) => &mut self.sold,
+            Some(Claim::Withdrawn(_)) => &mut self.withdrawn,
+            Some(Claim::AtHub | Claim::Received | Claim::Taken(..)) | None => &mut self.hub,
+        }
+    }
+}

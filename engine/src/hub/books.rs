@@ -1,0 +1,177 @@
+//! What the hub knows, as rows, and how it changes.
+
+use crate::ids::{BatchId, BlockId, KeyEpoch, SellerId, Span, TerminalId, VarietyId};
+use crate::journal::record::Stream;
+use crate::registry::{Dealer, State, Variety};
+use crate::stock::{BlockProperties, WrappedKey};
+use std::collections::BTreeMap;
+
+/// All rows of a hub's store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Counts the starts of the hub: whoever holds a lower one is out of date.
+    pub epoch: u64,
+    /// Numbers to give next.
+    pub counters: Counters,
+    /// By id.
+    pub varieties: BTreeMap<VarietyId, Variety>,
+    /// By id.
+    pub dealers: BTreeMap<u32, Dealer>,
+    /// By id.
+    pub terminals: BTreeMap<TerminalId, TerminalRow>,
+    /// By id.
+    pub nodes: BTreeMap<SellerId, NodeRow>,
+    /// By id.
+    pub batches: BTreeMap<BatchId, BatchRow>,
+    /// By id.
+    pub blocks: BTreeMap<BlockId, BlockRow>,
+    /// By block and first index. The pieces of a block cover it without gap or overlap.
+    pub pieces: BTreeMap<(BlockId, u32), PieceRow>,
+}
+
+impl Books {
+    /// Puts one row in the place of the one with its key, if there is one. A piece that shrinks or grows changes its
+    /// `end`; its neighbours come in the same commit.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Counters(counters) => self.counters = *counters,
+            Change::Variety(row) => _ = self.varieties.insert(row.id, row.clone()),
+            Change::Dealer(row) => _ = self.dealers.insert(row.id, row.clone()),
+            Change::Terminal(row) => _ = self.terminals.insert(row.id, row.clone()),
+            Change::Node(row) => _ = self.nodes.insert(row.seller, row.clone()),
+            Change::Batch(row) => _ = self.batches.insert(row.batch, *row),
+            Change::Block(row) => _ = self.blocks.insert(row.properties.block, *row),
+            Change::Piece(row) => _ = self.pieces.insert((row.span.block, row.span.start), *row),
+        }
+    }
+}
+
+/// One row as it is from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The numbers to give next.
+    Counters(Counters),
+    /// A variety.
+    Variety(Variety),
+    /// A dealer.
+    Dealer(Dealer),
+    /// A terminal.
+    Terminal(TerminalRow),
+    /// A node.
+    Node(NodeRow),
+    /// A batch.
+    Batch(BatchRow),
+    /// A block.
+    Block(BlockRow),
+    /// A piece of a block.
+    Piece(PieceRow),
+}
+
+/// Numbers to give next; none is ever given twice, whatever becomes of what it was given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// The registry's version as it stands.
+    pub registry_version: u64,
+    /// The next batch.
+    pub batch: u64,
+    /// The next block.
+    pub block: u64,
+    /// The next variety.
+    pub variety: u32,
+    /// The next dealer.
+    pub dealer: u32,
+    /// The next terminal, unless a higher one was named by the operator.
+    pub terminal: u64,
+    /// The next seller.
+    pub seller: u32,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { registry_version: 0, batch: 1, block: 1, variety: 1, dealer: 1, terminal: 1, seller: 1 }
+    }
+}
+
+/// A terminal, with its key sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TerminalRow {
+    /// Its number.
+    pub id: TerminalId,
+    /// Its dealer.
+    pub dealer: u32,
+    /// Counts its keys.
+    pub key_epoch: KeyEpoch,
+    /// The key of that epoch, wrapped under the hub's key for terminals.
+    pub wrapped_key: WrappedKey,
+    /// Whether it may sell.
+    pub state: State,
+}
+
+/// A node below the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Its number, never given to another.
+    pub seller: SellerId,
+    /// What operators call it.
+    pub name: String,
+    /// The node key, wrapped under the hub's key for terminals as the key of terminal 0, which no terminal is, with
+    /// the seller's number as key epoch.
+    pub wrapped_key: WrappedKey,
+    /// The highest transfer number given, by [`Stream`].
+    pub given: [u64; 2],
+    /// The node's journal is archived up to this position.
+    pub journal_acked: u64,
+}
+
+/// One delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchRow {
+    /// Its number.
+    pub batch: BatchId,
+    /// What was delivered.
+    pub variety: VarietyId,
+    /// How many PINs.
+    pub received: u64,
+    /// When it was committed, in milliseconds of Unix time.
+    pub at_ms: u64,
+}
+
+/// One block. Its file is [`crate::stock::segment::block_path`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRow {
+    /// What its PINs have in common.
+    pub properties: BlockProperties,
+    /// How many PINs.
+    pub count: u32,
+    /// Its data key, wrapped under the hub's key at rest.
+    pub wrapped_key: WrappedKey,
+}
+
+/// A part of a block that is in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceRow {
+    /// The part.
+    pub span: Span,
+    /// Its ownership generation: 1 as delivered, one more with every OUT.
+    pub generation: u32,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Where a piece is, as far as the hub knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the hub's inventory.
+    Hub,
+    /// Given to a node: in the transfer of this number until that is settled, then the node's.
+    Given {
+        /// To whom.
+        node: SellerId,
+        /// The transfer's numbering.
+        stream: Stream,
+        /// The transfer's number.
+        number: u64,
+        /// Whether the node's acceptance is durable here.
+        settled: bool,
+    },
+}

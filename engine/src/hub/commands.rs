@@ -1,0 +1,354 @@
+//! What operators ask of the hub.
+
+use super::books::{BatchRow, BlockRow, Change, NodeRow, PieceRow, Place, TerminalRow};
+use super::node::{Node, wrap_node_key};
+use super::{Hub, HubError, Output, Store};
+use crate::disk::Disk;
+use crate::ids::{BatchId, KeyEpoch, SellerId, Span, TerminalId, VarietyId};
+use crate::intake::Delivery;
+use crate::registry::{Dealer, RegistryError, State, Terminal, TerminalKey, Variety};
+use crate::stock::{BLOCK_PINS_MAX, segment::block_path};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// A change that an operator wants.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Add a variety. Its id is ignored: the hub gives one.
+    AddVariety(Variety),
+    /// Add a dealer, active.
+    AddDealer {
+        /// Its name.
+        name: String,
+    },
+    /// Add terminals, active, each with a new key.
+    AddTerminals {
+        /// Their dealer.
+        dealer: u32,
+        /// Which.
+        terminals: Terminals,
+    },
+    /// Give a terminal a new key and with it a new key epoch.
+    Rekey {
+        /// Which.
+        terminal: TerminalId,
+    },
+    /// Set a terminal's state.
+    SetTerminal {
+        /// Which.
+        terminal: TerminalId,
+        /// The state.
+        state: State,
+    },
+    /// Set a dealer's state.
+    SetDealer {
+        /// Which.
+        dealer: u32,
+        /// The state.
+        state: State,
+    },
+    /// Reserve a batch number and block numbers for a delivery that is being prepared.
+    Reserve {
+        /// How many blocks, at least 1.
+        blocks: u32,
+    },
+    /// Take a delivery into the inventory. Its block files are durable.
+    Deliver(Delivery),
+    /// Add a node below this hub.
+    AddNode {
+        /// What operators will call it.
+        name: String,
+    },
+}
+
+/// Which terminals to add.
+#[derive(Clone, Debug)]
+pub enum Terminals {
+    /// This many, with the next free numbers.
+    Next(u32),
+    /// With these numbers.
+    Numbered(Vec<TerminalId>),
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The new variety.
+    Variety(VarietyId),
+    /// The new dealer.
+    Dealer(u32),
+    /// The new terminals, or the rekeyed one, with their keys. These are not shown again.
+    Keys(Vec<NewKey>),
+    /// The state is set.
+    State,
+    /// Numbers that nobody else gets.
+    Reserved {
+        /// The batch.
+        batch: BatchId,
+        /// The blocks.
+        blocks: Range<u64>,
+    },
+    /// The delivery is in the inventory.
+    Delivered {
+        /// How many PINs.
+        received: u64,
+    },
+    /// The new node.
+    Node {
+        /// Its number.
+        seller: SellerId,
+        /// Its node key, also called join token: from it both ends derive the link's keys.
+        node_key: TerminalKey,
+    },
+}
+
+/// A terminal's new key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// The key's epoch.
+    pub key_epoch: KeyEpoch,
+    /// The key.
+    pub key: TerminalKey,
+}
+
+/// Why a command was not done; nothing changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// It contradicts the registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Too many or too few at once.
+    #[error("between 1 and {0} at once")]
+    Count(u32),
+    /// There is no such variety.
+    #[error("there is no variety number {}", .0.0)]
+    NoSuchVariety(VarietyId),
+    /// The delivery was committed before.
+    #[error("batch {} is in the inventory already", .0.0)]
+    BatchKnown(BatchId),
+    /// A delivery does not add up.
+    #[error("the delivery does not add up: {0}")]
+    Delivery(&'static str),
+    /// A node's name is taken, missing or too long.
+    #[error("a node needs a name of 1 to 40 bytes that no other has")]
+    NodeName,
+}
+
+impl<S: Store, D: Disk> Hub<S, D> {
+    /// An operator's command. Its answer comes as [`Output::Done`] with this ticket, after the next commit. `random`
+    /// fills bytes from a cryptographic generator.
+    ///
+    /// # Errors
+    /// [`HubError`]: the hub stops. What is wrong with the command itself is in its answer.
+    pub fn handle_command(
+        &mut self,
+        ticket: u64,
+        command: Command,
+        now_ms: u64,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), HubError> {
+        self.now_ms = self.now_ms.max(now_ms);
+        let result = match command {
+            Command::AddVariety(variety) => self.add_variety(variety),
+            Command::AddDealer { name } => self.add_dealer(name),
+            Command::AddTerminals { dealer, terminals } => self.add_terminals(dealer, terminals, random),
+            Command::Rekey { terminal } => self.rekey(terminal, random),
+            Command::SetTerminal { terminal, state } => self.set_terminal(terminal, state),
+            Command::SetDealer { dealer, state } => self.set_dealer(dealer, state),
+            Command::Reserve { blocks } => self.reserve(blocks),
+            Command::Deliver(delivery) => self.deliver(&delivery),
+            Command::AddNode { name } => self.add_node(name, random)?,
+        };
+        self.stage(Output::Done { ticket, result });
+        Ok(())
+    }
+
+    fn add_variety(&mut self, mut variety: Variety) -> Result<Done, CommandError> {
+        variety.id = VarietyId(self.books.counters.variety);
+        Arc::make_mut(&mut self.registry).add_variety(variety.clone())?;
+        self.books.counters.variety += 1;
+        self.registry_changed = true;
+        let id = variety.id;
+        self.change(Change::Variety(variety));
+        Ok(Done::Variety(id))
+    }
+
+    fn add_dealer(&mut self, name: String) -> Result<Done, CommandError> {
+        let dealer = Dealer { id: self.books.counters.dealer, name, state: State::Active };
+        Arc::make_mut(&mut self.registry).add_dealer(dealer.clone())?;
+        self.books.counters.dealer += 1;
+        self.registry_changed = true;
+        let id = dealer.id;
+        self.change(Change::Dealer(dealer));
+        Ok(Done::Dealer(id))
+    }
+
+    fn add_terminals(
+        &mut self,
+        dealer: u32,
+        terminals: Terminals,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Done, CommandError> {
+        let ids = match terminals {
+            Terminals::Next(count) => {
+                let next = self.books.counters.terminal;
+                (next..next + u64::from(count)).map(TerminalId).collect()
+            }
+            Terminals::Numbered(ids) => ids,
+        };
+        if ids.is_empty() || ids.len() > TERMINALS_MAX as usize {
+            return Err(CommandError::Count(TERMINALS_MAX));
+        }
+        if self.registry.dealer(dealer).is_none() {
+            return Err(RegistryError::NoSuchDealer(dealer).into());
+        }
+        let mut seen = BTreeSet::new();
+        for &id in &ids {
+            if id.0 == 0 || id.0 == u64::MAX {
+                return Err(RegistryError::TerminalZero.into());
+            }
+            if !seen.insert(id) || self.registry.terminal(id).is_some() {
+                return Err(RegistryError::TerminalExists(id).into());
+            }
+        }
+        let mut keys = Vec::with_capacity(ids.len());
+        for id in ids {
+            let (key_epoch, state) = (KeyEpoch(1), State::Active);
+            let key = new_key(random);
+            let terminal = Terminal { id, dealer, key_epoch, key: key.clone(), state };
+            Arc::make_mut(&mut self.registry).add_terminal(terminal.clone()).expect("it was checked above");
+            self.change_terminal(&terminal);
+            self.books.counters.terminal = self.books.counters.terminal.max(id.0 + 1);
+            keys.push(NewKey { terminal: id, key_epoch, key });
+        }
+        Ok(Done::Keys(keys))
+    }
+
+    fn rekey(&mut self, id: TerminalId, random: &mut dyn FnMut(&mut [u8])) -> Result<Done, CommandError> {
+        let terminal = Arc::make_mut(&mut self.registry).terminal_mut(id)?;
+        terminal.key_epoch.0 += 1;
+        terminal.key = new_key(random);
+        let terminal = terminal.clone();
+        self.change_terminal(&terminal);
+        Ok(Done::Keys(vec![NewKey { terminal: id, key_epoch: terminal.key_epoch, key: terminal.key }]))
+    }
+
+    fn set_terminal(&mut self, id: TerminalId, state: State) -> Result<Done, CommandError> {
+        let terminal = Arc::make_mut(&mut self.registry).terminal_mut(id)?;
+        terminal.state = state;
+        let terminal = terminal.clone();
+        self.change_terminal(&terminal);
+        Ok(Done::State)
+    }
+
+    fn set_dealer(&mut self, id: u32, state: State) -> Result<Done, CommandError> {
+        let dealer = Arc::make_mut(&mut self.registry).dealer_mut(id)?;
+        dealer.state = state;
+        let dealer = dealer.clone();
+        self.registry_changed = true;
+        self.change(Change::Dealer(dealer));
+        Ok(Done::State)
+    }
+
+    fn reserve(&mut self, blocks: u32) -> Result<Done, CommandError> {
+        if blocks == 0 || blocks > BLOCKS_MAX {
+            return Err(CommandError::Count(BLOCKS_MAX));
+        }
+        let counters = &mut self.books.counters;
+        let (batch, first) = (BatchId(counters.batch), counters.block);
+        counters.batch += 1;
+        counters.block += u64::from(blocks);
+        self.counters_changed = true;
+        Ok(Done::Reserved { batch, blocks: first..first + u64::from(blocks) })
+    }
+
+    fn deliver(&mut self, delivery: &Delivery) -> Result<Done, CommandError> {
+        let &Delivery { batch, variety, received, .. } = delivery;
+        let wrong = |what| Err(CommandError::Delivery(what));
+        if self.registry.variety(variety).is_none() {
+            return Err(CommandError::NoSuchVariety(variety));
+        }
+        if self.books.batches.contains_key(&batch) {
+            return Err(CommandError::BatchKnown(batch));
+        }
+        if batch.0 == 0 || batch.0 >= self.books.counters.batch {
+            return wrong("its batch number was never reserved");
+        }
+        let mut total = 0;
+        let mut seen = BTreeSet::new();
+        for block in &delivery.blocks {
+            let properties = block.properties;
+            if (properties.batch, properties.variety) != (batch, variety) {
+                return wrong("a block belongs to another batch or variety");
+            }
+            if properties.block.0 == 0 || properties.block.0 >= self.books.counters.block {
+                return wrong("a block number was never reserved");
+            }
+            if !seen.insert(properties.block) || self.books.blocks.contains_key(&properties.block) {
+                return wrong("a block number is used twice");
+            }
+            if block.count == 0 || block.count > BLOCK_PINS_MAX || block.path != block_path(properties.block)
+            {
+                return wrong("a block's size or path is impossible");
+            }
+            total += u64::from(block.count);
+        }
+        if total != received || total == 0 {
+            return wrong("the blocks hold another number of PINs");
+        }
+        self.change(Change::Batch(BatchRow { batch, variety, received, at_ms: self.now_ms }));
+        for block in &delivery.blocks {
+            let (properties, count) = (block.properties, block.count);
+            let span = Span { block: properties.block, start: 0, end: count };
+            self.change(Change::Block(BlockRow { properties, count, wrapped_key: block.key }));
+            self.change(Change::Piece(PieceRow { span, generation: 1, place: Place::Hub }));
+            self.shelve_after_commit(span);
+        }
+        Ok(Done::Delivered { received })
+    }
+
+    fn add_node(
+        &mut self,
+        name: String,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Result<Done, CommandError>, HubError> {
+        let taken = self.books.nodes.values().any(|node| node.name == name);
+        if taken || name.is_empty() || name.len() > NODE_NAME_BYTES_MAX {
+            return Ok(Err(CommandError::NodeName));
+        }
+        let seller = SellerId(self.books.counters.seller);
+        let node_key = new_key(random);
+        let wrapped_key = wrap_node_key(&self.keys, seller, node_key.expose());
+        let row = NodeRow { seller, name, wrapped_key, given: [0, 0], journal_acked: 0 };
+        let node = Node::load(&row, Vec::new(), &*self.disk, &self.keys)?;
+        self.nodes.insert(seller, node);
+        self.books.counters.seller += 1;
+        self.counters_changed = true;
+        self.change(Change::Node(row));
+        Ok(Ok(Done::Node { seller, node_key }))
+    }
+
+    fn change_terminal(&mut self, terminal: &Terminal) {
+        let &Terminal { id, dealer, key_epoch, state, .. } = terminal;
+        let wrapped_key = self.keys.terminals().wrap_terminal(id, key_epoch, terminal.key.expose());
+        self.registry_changed = true;
+        self.change(Change::Terminal(TerminalRow { id, dealer, key_epoch, wrapped_key, state }));
+    }
+}
+
+fn new_key(random: &mut dyn FnMut(&mut [u8])) -> TerminalKey {
+    let mut bytes = Zeroizing::new([0; 32]);
+    random(&mut *bytes);
+    TerminalKey::new(*bytes)
+}
+
+/// Most terminals added by one command.
+const TERMINALS_MAX: u32 = 100_000;
+/// Most blocks reserved at once.
+const BLOCKS_MAX: u32 = 1 << 20;
+/// Longest name of a node, in bytes.
+const NODE_NAME_BYTES_MAX: usize = 40;

@@ -1,0 +1,419 @@
+//! The hub's state machine: events in, one commit, effects out.
+
+use super::books::{BatchRow, Books, Change};
+use super::node::{Need, Node, open_transfers, unwrap_node_key};
+use super::serve::{Contents, Shelf};
+use super::{Alarm, HubError, NodeFault, Output, Store};
+use crate::audit::{BlockBook, HubBooks, PieceBook};
+use crate::disk::Disk;
+use crate::ids::{SellerId, Span, VarietyId};
+use crate::journal::record::Stream;
+use crate::link::{ToHub, ToNode};
+use crate::registry::{Registry, Terminal, TerminalKey};
+use crate::stock::NodeKeys;
+use crate::stock::segment::{BLOCK_DIRECTORY, parse_block_name};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The hub as a pure state machine over a store and a disk.
+///
+/// Drive it so: call `handle_*` for everything that is ready, then [`Hub::commit`] once, then take
+/// [`Hub::poll_output`] until it is empty. Nothing that depends on a change leaves before the commit that makes it
+/// durable. Call [`Hub::commit`] also about once a second when nothing happens: it tries again what a full disk
+/// prevented. After any [`HubError`] drop the hub; what was not committed is gone, and a hub loaded anew offers again
+/// what was.
+pub struct Hub<S: Store, D: Disk> {
+    store: S,
+    pub(super) disk: Arc<D>,
+    pub(super) keys: Arc<NodeKeys>,
+    /// With all changes, committed or not.
+    pub(super) books: Books,
+    pub(super) registry: Arc<Registry>,
+    pub(super) registry_changed: bool,
+    pub(super) counters_changed: bool,
+    pub(super) nodes: BTreeMap<SellerId, Node>,
+    pub(super) shelf: Shelf,
+    pub(super) contents: Contents<D>,
+    changes: Vec<Change>,
+    effects: VecDeque<Effect>,
+    outputs: VecDeque<Output>,
+    pub(super) now_ms: u64,
+    failed: bool,
+}
+
+/// What waits for the commit.
+pub(super) enum Effect {
+    /// Something for the owner.
+    Output(Output),
+    /// A node said hello.
+    Greet(SellerId),
+    /// An OUT is durable then.
+    Given(SellerId, Stream, u64),
+    /// A settlement is durable then.
+    Settled(SellerId, Stream, u64),
+    /// A delivered piece may be given then.
+    Shelve(Span),
+    /// The registry that every node should have then.
+    Announce,
+}
+
+impl<S: Store, D: Disk> Hub<S, D> {
+    /// Starts a hub: a new epoch begins, block files without a row are removed, archives are cut back to what was
+    /// acknowledged. No intake job may be running.
+    ///
+    /// # Errors
+    /// [`HubError`].
+    pub fn load(mut store: S, disk: Arc<D>, keys: Arc<NodeKeys>) -> Result<Self, HubError> {
+        let books = store.load()?;
+        let registry = Arc::new(registry_of(&books, &keys)?);
+        remove_orphans(&*disk, &books)?;
+        let mut nodes = BTreeMap::new();
+        let mut open = open_transfers(&books);
+        for row in books.nodes.values() {
+            let open = open.remove(&row.seller).unwrap_or_default();
+            nodes.insert(row.seller, Node::load(row, open, &*disk, &keys)?);
+        }
+        let shelf = Shelf::new(&books);
+        Ok(Self {
+            store,
+            contents: Contents::new(Arc::clone(&disk)),
+            disk,
+            keys,
+            books,
+            registry,
+            registry_changed: false,
+            counters_changed: false,
+            nodes,
+            shelf,
+            changes: Vec::new(),
+            effects: VecDeque::new(),
+            outputs: VecDeque::new(),
+            now_ms: 0,
+            failed: false,
+        })
+    }
+
+    /// Counts the starts of the hub.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.books.epoch
+    }
+
+    /// The registry, with changes that are not committed yet.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The deliveries, by number, with those not committed yet.
+    pub fn batches(&self) -> impl ExactSizeIterator<Item = &BatchRow> {
+        self.books.batches.values()
+    }
+
+    /// The nodes below this hub: number and name.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (SellerId, &str)> {
+        self.nodes.values().map(|node| (node.seller, node.name.as_str()))
+    }
+
+    /// The key of a node, from which both ends derive those of their link; `None` if there is no such node.
+    ///
+    /// # Errors
+    /// [`HubError::Key`].
+    pub fn node_key(&self, node: SellerId) -> Result<Option<TerminalKey>, HubError> {
+        let Some(node) = self.nodes.get(&node) else { return Ok(None) };
+        let key = unwrap_node_key(&self.keys, node.seller, &node.wrapped_key)?;
+        Ok(Some(TerminalKey::new(*key)))
+    }
+
+    /// The position up to which a node's journal is archived durably.
+    #[must_use]
+    pub fn journal_acked(&self, node: SellerId) -> Option<u64> {
+        self.nodes.get(&node).map(|node| node.journal_acked)
+    }
+
+    /// How many PINs of a variety are in the central inventory and may be given at once.
+    #[must_use]
+    pub fn available(&self, variety: VarietyId) -> u64 {
+        self.shelf.count(variety)
+    }
+
+    /// Where the hub believes every PIN to be, for the audit. Take it after the sellers' books.
+    #[must_use]
+    pub fn audit_books(&self) -> HubBooks {
+        let block = |row: &super::books::BlockRow| BlockBook {
+            block: row.properties.block,
+            variety: row.properties.variety,
+            count: row.count,
+        };
+        let piece = |row: &super::books::PieceRow| PieceBook {
+            span: row.span,
+            generation: row.generation,
+            place: row.place,
+        };
+        HubBooks {
+            blocks: self.books.blocks.values().map(block).collect(),
+            pieces: self.books.pieces.values().map(piece).collect(),
+        }
+    }
+
+    /// A message from a node.
+    ///
+    /// # Errors
+    /// [`HubError`]: the hub stops. What a node did wrong closes its connection only.
+    pub fn handle_link(&mut self, from: SellerId, message: ToHub, now_ms: u64) -> Result<(), HubError> {
+        self.now_ms = self.now_ms.max(now_ms);
+        match self.handle_message(from, message) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(fault)) => {
+                self.handle_cut(from);
+                self.stage(Output::Close { node: from, fault });
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// A node's connection is gone, with everything on its way.
+    pub fn handle_cut(&mut self, node: SellerId) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.cut();
+        }
+        let is_send = |output: &Output| matches!(output, Output::Send { node: to, .. } if *to == node);
+        self.outputs.retain(|output| !is_send(output));
+        self.effects.retain(|effect| match effect {
+            Effect::Output(output) => !is_send(output),
+            Effect::Greet(to) => *to != node,
+            _ => true,
+        });
+    }
+
+    /// Makes every change so far durable, then releases what depended on them to [`Hub::poll_output`].
+    ///
+    /// # Errors
+    /// [`HubError`]: the hub stops.
+    pub fn commit(&mut self) -> Result<(), HubError> {
+        if std::mem::replace(&mut self.failed, true) {
+            return Err(HubError::Failed);
+        }
+        loop {
+            self.serve_needs()?;
+            self.append_journals()?;
+            if self.registry_changed {
+                self.books.counters.registry_version += 1;
+                Arc::make_mut(&mut self.registry).set_version(self.books.counters.registry_version);
+                self.effects.push_back(Effect::Announce);
+            }
+            if self.registry_changed || self.counters_changed {
+                self.changes.push(Change::Counters(self.books.counters));
+            }
+            (self.registry_changed, self.counters_changed) = (false, false);
+            if !self.changes.is_empty() {
+                self.store.commit(&self.changes)?;
+                self.changes.clear();
+            } else if self.effects.is_empty() {
+                break;
+            }
+            self.release()?;
+        }
+        self.failed = false;
+        Ok(())
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Makes a change that the next commit makes durable.
+    pub(super) fn change(&mut self, change: Change) {
+        self.books.apply(&change);
+        self.changes.push(change);
+    }
+
+    /// Has something done after the next commit.
+    pub(super) fn stage(&mut self, output: Output) {
+        self.effects.push_back(Effect::Output(output));
+    }
+
+    pub(super) fn stage_effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    /// Has something done now: what it depends on is durable.
+    pub(super) fn put_out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn shelve_after_commit(&mut self, span: Span) {
+        self.effects.push_back(Effect::Shelve(span));
+    }
+
+    fn handle_message(&mut self, from: SellerId, message: ToHub) -> Result<Result<(), NodeFault>, HubError> {
+        let epoch = self.books.epoch;
+        let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
+        if let ToHub::Hello { node: named, hub_epoch, .. } = message {
+            if named != from {
+                return Ok(Err(NodeFault::Unknown));
+            }
+            if hub_epoch > epoch {
+                return Err(HubError::OldCopy { node: from, ours: epoch, theirs: hub_epoch });
+            }
+            self.handle_cut(from);
+            if let Some(node) = self.nodes.get_mut(&from) {
+                node.greeted = true;
+            }
+            self.effects.push_back(Effect::Greet(from));
+            return Ok(Ok(()));
+        }
+        if !node.greeted {
+            return Ok(Err(NodeFault::HelloMissing));
+        }
+        let result = match message {
+            ToHub::Hello { .. } => Ok(()),
+            ToHub::Need { request, variety, count } => {
+                node.need(Need { request, variety, wanted: count, granted: 0 })
+            }
+            ToHub::Urgent { request: 0, .. } => Err(NodeFault::Malformed),
+            ToHub::Urgent { request, variety } => {
+                self.serve_urgent(from, request, variety)?;
+                Ok(())
+            }
+            ToHub::Progress { stream, number, bytes } => {
+                let result = node.giver(stream).handle_progress(number, bytes);
+                self.run_giver(from, stream, false)?;
+                result.map_err(NodeFault::from)
+            }
+            ToHub::Answer { stream, number, accepted } => {
+                let result = node.giver(stream).handle_answer(number, accepted);
+                self.run_giver(from, stream, false)?;
+                result.map_err(NodeFault::from)
+            }
+            ToHub::Journal { from, bytes } => {
+                node.journal(from, &bytes);
+                Ok(())
+            }
+        };
+        Ok(result)
+    }
+
+    /// Does what the commit allows, in the order in which it was staged.
+    fn release(&mut self) -> Result<(), HubError> {
+        let mut arrived = Vec::new();
+        while let Some(effect) = self.effects.pop_front() {
+            match effect {
+                Effect::Output(output) => self.outputs.push_back(output),
+                Effect::Greet(node) => self.greet(node)?,
+                Effect::Given(node, stream, number) => {
+                    if let Some(live) = self.nodes.get_mut(&node) {
+                        live.giver(stream).handle_given(number);
+                    }
+                    self.run_giver(node, stream, true)?;
+                }
+                Effect::Settled(node, stream, number) => {
+                    if let Some(live) = self.nodes.get_mut(&node) {
+                        live.giver(stream).handle_settled(number);
+                    }
+                    self.run_giver(node, stream, true)?;
+                }
+                Effect::Shelve(span) => {
+                    let variety = self.shelf.put(&self.books, span);
+                    if !arrived.contains(&variety) {
+                        arrived.push(variety);
+                    }
+                }
+                Effect::Announce => self.send_to_all(&ToNode::Registry(Arc::clone(&self.registry))),
+            }
+        }
+        for variety in arrived {
+            self.send_to_all(&ToNode::StockArrived { variety });
+        }
+        Ok(())
+    }
+
+    /// Answers a hello and offers everything open again.
+    fn greet(&mut self, node: SellerId) -> Result<(), HubError> {
+        let Some(live) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let pending = live.givers.iter_mut().map(crate::transfer::Giver::handle_connected).sum();
+        let journal_acked = live.journal_acked;
+        let mut send = |message| self.outputs.push_back(Output::Send { node, message });
+        send(ToNode::Welcome { hub_epoch: self.books.epoch, pending, journal_acked });
+        send(ToNode::Registry(Arc::clone(&self.registry)));
+        self.run_giver(node, Stream::Urgent, true)?;
+        self.run_giver(node, Stream::Bulk, true)?;
+        self.put_out(Output::Send { node, message: ToNode::Ready });
+        Ok(())
+    }
+
+    fn send_to_all(&mut self, message: &ToNode) {
+        let waiting = |node: SellerId, effects: &VecDeque<Effect>| {
+            effects.iter().any(|effect| matches!(effect, Effect::Greet(to) if *to == node))
+        };
+        for node in self.nodes.values() {
+            // A node that is yet to be greeted gets the registry then, and asks for stock by itself.
+            if node.greeted && !waiting(node.seller, &self.effects) {
+                self.outputs.push_back(Output::Send { node: node.seller, message: message.clone() });
+            }
+        }
+    }
+
+    /// Writes what came of the nodes' journals to their archives.
+    fn append_journals(&mut self) -> Result<(), HubError> {
+        for node in self.nodes.values_mut() {
+            let length: u64 = node.journal.iter().map(|range| range.len() as u64).sum();
+            if length > 0 && self.now_ms >= node.archive_after_ms {
+                match node.archive.append(&*self.disk, node.journal_acked, &node.journal) {
+                    Ok(()) => {
+                        node.journal_acked += length;
+                        node.journal.clear();
+                        let change = Change::Node(node.row());
+                        self.books.apply(&change);
+                        self.changes.push(change);
+                    }
+                    Err(error) if error.is_full() => {
+                        node.archive_after_ms = self.now_ms + ARCHIVE_RETRY_MS;
+                        let alarm = Alarm::ArchiveFull { node: node.seller };
+                        self.effects.push_back(Effect::Output(Output::Alarm(alarm)));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // While ranges wait for room there is nothing to say.
+            if node.journal_heard && node.journal.is_empty() {
+                node.journal_heard = false;
+                let message = ToNode::JournalAcked { position: node.journal_acked };
+                self.effects.push_back(Effect::Output(Output::Send { node: node.seller, message }));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn registry_of(books: &Books, keys: &NodeKeys) -> Result<Registry, HubError> {
+    let mut terminals = Vec::with_capacity(books.terminals.len());
+    for row in books.terminals.values() {
+        let opened = keys.terminals().unwrap_terminal(row.id, row.key_epoch, &row.wrapped_key);
+        let key: Zeroizing<[u8; 32]> = opened.map_err(|_| HubError::Key)?;
+        let (id, dealer, key_epoch, state) = (row.id, row.dealer, row.key_epoch, row.state);
+        terminals.push(Terminal { id, dealer, key_epoch, key: TerminalKey::new(*key), state });
+    }
+    let varieties = books.varieties.values().cloned().collect();
+    let dealers = books.dealers.values().cloned().collect();
+    Ok(Registry::new(books.counters.registry_version, varieties, dealers, terminals)?)
+}
+
+/// Block files are durable before their rows: one without a row belongs to a delivery that was never committed.
+fn remove_orphans<D: Disk>(disk: &D, books: &Books) -> Result<(), HubError> {
+    for name in disk.list(BLOCK_DIRECTORY)? {
+        if parse_block_name(&name).is_some_and(|block| !books.blocks.contains_key(&block)) {
+            disk.remove(&format!("{BLOCK_DIRECTORY}/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// How long to wait before writing to a full disk again.
+const ARCHIVE_RETRY_MS: u64 = 1000;
