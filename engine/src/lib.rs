@@ -19,6 +19,7 @@ pub mod network;
 pub mod pool;
 pub mod registry;
 pub mod seller;
+pub mod sim;
 pub mod steward;
 pub mod stock;
 pub mod time;

@@ -8,8 +8,6 @@ pub const PARK_MS_MAX: u64 = 10_000;
 pub const RECORDS_RESERVED_AT_ONCE: u32 = 256;
 /// Reprints of one sequence.
 pub const REPRINTS_MAX: u8 = 3;
-/// Sequences below their window whose reprints a worker counts; beyond that it counts anew.
-pub const OLD_REPRINTS_MAX: usize = 65_536;
 /// How long a terminal is asked to wait before it repeats, in milliseconds.
 pub const WAIT_MS: u32 = 500;
 
@@ -49,7 +47,7 @@ pub const LOOKUPS_MAX: usize = 1024;
 pub const DRY_SIGNALS_MAX: usize = 65_536;
 /// How long a stopping worker waits for what is in flight, in milliseconds.
 pub const STOP_MS_MAX: u64 = 5_000;
-/// Shortest wait between a terminal's attempts to connect, in milliseconds.
-pub const BACK_OFF_MS_MIN: u32 = 200;
-/// Longest wait between a terminal's attempts to connect, in milliseconds.
-pub const BACK_OFF_MS_MAX: u32 = 10_000;
+/// A terminal waits at least this long between attempts to connect, in milliseconds.
+pub const BACK_OFF_MIN_MS: u32 = 200;
+/// A terminal waits at most this long between attempts to connect, in milliseconds.
+pub const BACK_OFF_MAX_MS: u32 = 10_000;

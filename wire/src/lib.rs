@@ -9,6 +9,8 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod cipher;
 
@@ -18,3 +20,5 @@ pub mod frame;
 pub mod message;
 mod noise;
 pub mod session;
+#[cfg(test)]
+mod vectors;

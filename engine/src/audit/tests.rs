@@ -1,1 +1,200 @@
+use super::*;
+use crate::journal::record::Stream;
 
+const A: SellerId = SellerId(1);
+const B: SellerId = SellerId(2);
+
+fn span(start: u32, end: u32) -> Span {
+    Span { block: BlockId(9), start, end }
+}
+
+fn given(start: u32, end: u32, node: SellerId, number: u64, settled: bool) -> PieceBook {
+    let place = Place::Given { node, stream: Stream::Bulk, number, settled };
+    PieceBook { span: span(start, end), generation: 2, place }
+}
+
+/// Block 9 of 1,000 PINs: 0..400 at A, of which some are gone; 400..500 in transfer to A; 500..600 at B; 600..1000 at
+/// the hub.
+fn network() -> (HubBooks, Vec<SellerBooks>) {
+    let hub = HubBooks {
+        blocks: vec![BlockBook { block: BlockId(9), variety: VarietyId(3), count: 1000 }],
+        pieces: vec![
+            given(0, 400, A, 1, true),
+            given(400, 500, A, 2, true),
+            given(500, 600, B, 1, false),
+            PieceBook { span: span(600, 1000), generation: 1, place: Place::Hub },
+        ],
+    };
+    let seller = |seller, start, end, sold, withdrawn| SellerBooks {
+        seller,
+        position: 4096,
+        watermarks: [1, 0],
+        refused: Vec::new(),
+        segments: vec![SegmentBook {
+            span: span(start, end),
+            generation: 2,
+            variety: VarietyId(3),
+            sold,
+            withdrawn,
+        }],
+    };
+    let a = seller(A, 0, 400, vec![(0, 50), (60, 70)], vec![(50, 55)]);
+    let b = seller(B, 500, 600, vec![(500, 501)], vec![]);
+    (hub, vec![a, b])
+}
+
+/// Kind and range of what is found; the report itself cuts ranges where the claims on them change.
+fn findings(hub: &HubBooks, sellers: &[SellerBooks]) -> Vec<(FindingKind, u32, u32)> {
+    let report = audit(hub, sellers);
+    assert!(!report.balanced);
+    let mut joined: Vec<(FindingKind, u32, u32)> = Vec::new();
+    for finding in &report.findings {
+        match joined.last_mut() {
+            Some((kind, _, end)) if (*kind, *end) == (finding.kind, finding.start) => *end = finding.end,
+            _ => joined.push((finding.kind, finding.start, finding.end)),
+        }
+    }
+    joined
+}
+
+#[test]
+fn sums_are_right_when_every_pin_is_in_one_place() {
+    let (hub, sellers) = network();
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+    let tally = &report.varieties[&3];
+    assert_eq!((tally.received, tally.hub, tally.in_transfer), (1000, 400, 100));
+    assert_eq!((tally.at_seller, tally.sold, tally.withdrawn), (335 + 99, 61, 5));
+    assert_eq!(tally.difference(), 0);
+    assert_eq!(report.positions, [(1, 4096), (2, 4096)].into());
+    assert!(report.to_string().ends_with("balanced: every PIN is in exactly one place\n"));
+}
+
+#[test]
+fn a_transfer_above_the_sellers_watermark_is_in_transfer_whatever_the_hub_thinks_by_now() {
+    let (mut hub, sellers) = network();
+    for settled in [false, true] {
+        hub.pieces[1] = given(400, 500, A, 2, settled);
+        assert!(audit(&hub, &sellers).balanced);
+    }
+}
+
+#[test]
+fn a_refused_transfer_is_in_transfer_until_the_hub_knows() {
+    let (hub, mut sellers) = network();
+    sellers[0].watermarks[0] = 2;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Missing, 400, 500)]);
+    sellers[0].refused.push((Stream::Bulk, 2));
+    assert!(audit(&hub, &sellers).balanced);
+}
+
+#[test]
+fn stock_given_to_a_seller_without_books_is_in_doubt() {
+    let (hub, sellers) = network();
+    let report = audit(&hub, &sellers[..1]);
+    assert!(report.balanced);
+    assert_eq!(report.varieties[&3].in_doubt, 100);
+}
+
+#[test]
+fn a_pin_that_a_seller_lost_is_missing() {
+    let (hub, mut sellers) = network();
+    sellers[0].segments[0].span.end = 399;
+    let report = audit(&hub, &sellers);
+    assert_eq!(report.varieties[&3].difference(), 1, "off by one PIN");
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Missing, 399, 400)]);
+}
+
+#[test]
+fn a_pin_that_the_hub_lost_is_missing() {
+    let (mut hub, sellers) = network();
+    hub.pieces[3].span.start = 610;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Missing, 600, 610)]);
+}
+
+#[test]
+fn a_pin_at_two_sellers_is_in_two_places() {
+    let (hub, mut sellers) = network();
+    let extra = SegmentBook { span: span(10, 20), generation: 2, ..sellers[1].segments[0].clone() };
+    sellers[1].segments.push(SegmentBook { sold: vec![], ..extra });
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 10, 20)]);
+}
+
+#[test]
+fn a_pin_at_a_seller_and_still_at_the_hub_or_in_transfer_is_in_two_places() {
+    let (mut hub, sellers) = network();
+    hub.pieces[2].place = Place::Hub;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 500, 600)]);
+    let (hub, mut sellers) = network();
+    sellers[0].segments[0].span.end = 401;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 400, 401)]);
+}
+
+#[test]
+fn a_pin_sold_twice_or_sold_and_withdrawn_is_in_two_places() {
+    let (hub, mut sellers) = network();
+    sellers[0].segments[0].sold.push((65, 66));
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 65, 66)]);
+    let (hub, mut sellers) = network();
+    sellers[0].segments[0].withdrawn.push((0, 2));
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 0, 2)]);
+}
+
+#[test]
+fn a_pin_at_another_seller_than_it_was_given_to_is_misplaced() {
+    let (hub, mut sellers) = network();
+    sellers[1].segments.clear();
+    let stray = SegmentBook { span: span(500, 600), ..sellers[0].segments[0].clone() };
+    sellers[0].segments.push(SegmentBook { sold: vec![], withdrawn: vec![], ..stray });
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Misplaced, 500, 600)]);
+}
+
+#[test]
+fn a_pin_sold_without_ever_being_held_is_misplaced() {
+    let (hub, mut sellers) = network();
+    sellers[0].segments[0].span.start = 5;
+    assert_eq!(
+        findings(&hub, &sellers),
+        [(FindingKind::Misplaced, 0, 5)],
+        "sold, though the seller never took them"
+    );
+}
+
+#[test]
+fn another_generation_or_variety_is_a_mismatch() {
+    let (hub, mut sellers) = network();
+    sellers[1].segments[0].generation = 1;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Mismatched, 500, 600)]);
+    let (hub, mut sellers) = network();
+    sellers[1].segments[0].variety = VarietyId(4);
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Mismatched, 500, 600)]);
+}
+
+#[test]
+fn a_pin_that_was_never_received_is_unknown() {
+    let (mut hub, sellers) = network();
+    hub.blocks[0].count = 990;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Unknown, 990, 1000)]);
+    let (hub, mut sellers) = network();
+    let mut stray = sellers[1].segments[0].clone();
+    (stray.span.block, stray.sold) = (BlockId(10), vec![]);
+    sellers[1].segments.push(stray);
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Unknown, 500, 600)]);
+}
+
+#[test]
+fn findings_name_the_serials_and_the_report_is_readable_by_programs() {
+    let (hub, mut sellers) = network();
+    sellers[0].segments[0].span.end = 390;
+    let mut report = audit(&hub, &sellers);
+    report.name_serials(|block, index| (block == 9).then(|| format!("S{index}")));
+    report.name_varieties(|variety| Some(format!("airtime-{variety}")));
+    assert_eq!(report.findings[0].serials, Some(("S390".into(), "S399".into())));
+    let text = report.to_string();
+    assert!(text.contains("10 PINs in no place: block 0x9, 390..400, serials S390 to S399"), "{text}");
+    assert!(text.contains("airtime-3") && text.ends_with("NOT BALANCED\n"));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["balanced"], false);
+    assert_eq!(json["findings"][0]["kind"], "missing");
+    assert_eq!(json["varieties"]["3"]["received"], 1000);
+}

@@ -233,6 +233,18 @@ pub struct MappedRegion {
     path: PathBuf,
 }
 
+impl MappedRegion {
+    /// The other way to make stores durable, `msync` of a range: here so that the substrate benchmark can say what it
+    /// costs.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    #[doc(hidden)]
+    pub fn sync_by_range(&mut self, offset: usize, length: usize) -> Result<(), DiskError> {
+        self.map.flush_range(offset, length).map_err(failed("sync", &self.path))
+    }
+}
+
 impl Region for MappedRegion {
     fn bytes(&self) -> &[u8] {
         &self.map

@@ -134,6 +134,39 @@ impl Chain {
         }
     }
 
+    /// Takes a range of whole batches that begins at `start`, as [`JournalReader`](super::JournalReader) ships them, and
+    /// shows the records with the end of their batch. Batches that were taken before are skipped, so that a range may
+    /// come again.
+    ///
+    /// # Errors
+    /// [`BrokenRange`]; nothing was shown or changed then.
+    pub fn admit_range(
+        &mut self,
+        start: Position,
+        bytes: &[u8],
+        visit: &mut dyn FnMut(Position, &RecordBytes),
+    ) -> Result<(), BrokenRange> {
+        let mut after = *self;
+        let mut at = 0;
+        while at < bytes.len() {
+            let position = Position(start.0 + at as u64);
+            let batch = Batch::parse(&bytes[at..], position).ok_or(BrokenRange { position })?;
+            if batch.end() > after.end && !after.admit(&batch.header) {
+                return Err(BrokenRange { position });
+            }
+            at += batch.bytes.len();
+        }
+        let mut at = 0;
+        while let Some(batch) = Batch::parse(&bytes[at..], Position(start.0 + at as u64)) {
+            if batch.end() > self.end {
+                batch.records().for_each(|record| visit(batch.end(), record));
+            }
+            at += batch.bytes.len();
+        }
+        *self = after;
+        Ok(())
+    }
+
     /// Writes the batch that follows, at `position`, over `into`, and moves past it.
     ///
     /// # Panics
@@ -165,6 +198,14 @@ impl Chain {
             boot_epoch: self.boot_epoch,
         };
     }
+}
+
+/// A range of the journal that came from elsewhere does not continue what is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the journal that was received is broken at position {position}")]
+pub struct BrokenRange {
+    /// Where the first batch begins that is damaged or does not follow.
+    pub position: Position,
 }
 
 /// Begins every header; the last byte is the version of the format.

@@ -166,15 +166,15 @@ impl<D: Disk> Bookkeeper<D> {
     }
 
     /// What became of a sequence, as far as it is durable and read; `None` if it was never used.
-    #[must_use]
-    pub fn find(&self, vend: VendName) -> Option<Outcome> {
-        let window = self.ledger.windows.find(vend.terminal, vend.key_epoch);
-        let answer = window.map_or(Answer::Closed, |window| window.answer(vend.sequence));
+    pub fn find(&mut self, vend: VendName) -> Option<Outcome> {
+        let answer = self.ledger.answer(vend);
         match answer {
             Answer::Closed => self.history.find(vend),
             Answer::Open => None,
-            Answer::Sold { pin, state, .. } => Some(Outcome { state, pin: Some(pin) }),
-            Answer::Declined { .. } | Answer::Blocked => Some(Outcome { state: answer.state(), pin: None }),
+            Answer::Sold { pin, state, copies } => Some(Outcome { state, pin: Some(pin), copies }),
+            Answer::Declined { .. } | Answer::Blocked => {
+                Some(Outcome { state: answer.state(), pin: None, copies: 0 })
+            }
         }
     }
 }
@@ -186,6 +186,11 @@ fn apply<D: Disk>(
     bytes: &RecordBytes,
 ) -> Result<(), BookkeeperError> {
     let record = Record::decode(bytes).map_err(|source| BookkeeperError::Unknown { position, source })?;
+    if let Record::Reprinted { vend, .. } = record
+        && ledger.answer(vend) == Answer::Closed
+    {
+        history.add_reprint(vend);
+    }
     ledger
         .apply(&record, |vend, answer| history.add(vend, &answer))
         .map_err(|source| BookkeeperError::Contradiction { position, source })

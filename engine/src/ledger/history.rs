@@ -1,7 +1,7 @@
 //! What became of sequences that left their terminal's window: the only records that are looked up on disk.
 //!
 //! A *run* is an immutable file of entries sorted by (terminal, key epoch, sequence), 32 bytes each, written together
-//! with a checkpoint; a sequence leaves its window once, so it stands in one run. When [`RUNS_MERGED`] runs of about one size have
+//! with a checkpoint. A sequence leaves its window once; only a reprint puts a later entry beside that. When [`RUNS_MERGED`] runs of about one size have
 //! come together they are merged into one, so that a look-up searches few files.
 
 use crate::disk::{Disk, DiskError};
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub state: SequenceState,
     /// Its PIN, if one was sold.
     pub pin: Option<PinId>,
+    /// How often it was reprinted.
+    pub copies: u8,
 }
 
 /// The runs of a node, and the entries that are in no run yet.
@@ -56,7 +58,7 @@ impl<D: Disk> History<D> {
     /// Takes in a sequence that left its window.
     pub fn add(&mut self, vend: VendName, answer: &Answer) {
         let (state, pin, detail) = match *answer {
-            Answer::Sold { pin, state, .. } => (state, pin.0, 0),
+            Answer::Sold { pin, state, copies } => (state, pin.0, copies),
             Answer::Declined { reason, variety } => {
                 (SequenceState::Declined, u64::from(variety.0), reason as u8)
             }
@@ -67,16 +69,23 @@ impl<D: Disk> History<D> {
         self.pending.insert(vend, Entry { vend, state, detail, pin });
     }
 
+    /// Takes in a reprint of a sequence that has left its window.
+    pub fn add_reprint(&mut self, vend: VendName) {
+        if let Some(entry) = self.entry(vend) {
+            self.pending.insert(vend, Entry { detail: entry.detail.saturating_add(1), ..entry });
+        }
+    }
+
     /// How a sequence ended; `None` if it never left a window.
     #[must_use]
     pub fn find(&self, vend: VendName) -> Option<Outcome> {
-        let entry = self.pending.get(&vend).copied();
-        let entry = entry.or_else(|| self.runs.iter().rev().find_map(|run| run.find(vend)))?;
+        let entry = self.entry(vend)?;
         let is_sold = matches!(
             entry.state,
             SequenceState::Sold | SequenceState::Confirmed | SequenceState::Voided | SequenceState::Unsettled
         );
-        Some(Outcome { state: entry.state, pin: is_sold.then_some(PinId(entry.pin)) })
+        let copies = if is_sold { entry.detail } else { 0 };
+        Some(Outcome { state: entry.state, pin: is_sold.then_some(PinId(entry.pin)), copies })
     }
 
     /// Entries in no run yet.
@@ -97,12 +106,14 @@ impl<D: Disk> History<D> {
             while let Some(last) = merged.checked_sub(RUNS_MERGED).map(|from| &self.runs[from..merged])
                 && last.iter().all(|run| run.len() <= entries.len().max(RUN_ENTRIES_MIN) * 2)
             {
-                for run in last {
+                for run in last.iter().rev() {
                     entries.extend(run.entries());
                 }
                 merged -= RUNS_MERGED;
             }
-            entries.sort_unstable_by_key(|entry| entry.vend);
+            // Stable, and newest first: of several entries of a sequence the latest is kept.
+            entries.sort_by_key(|entry| entry.vend);
+            entries.dedup_by_key(|entry| entry.vend);
             let name = format!("{DIRECTORY}/{number:016x}.run");
             let mut bytes: Vec<u8> = entries.iter().flat_map(Entry::encode).collect();
             let mut header = [0; HEADER_BYTES];
@@ -118,6 +129,12 @@ impl<D: Disk> History<D> {
             return Ok((self.names(), dropped));
         }
         Ok((self.names(), Vec::new()))
+    }
+
+    /// The latest entry of a sequence.
+    fn entry(&self, vend: VendName) -> Option<Entry> {
+        let entry = self.pending.get(&vend).copied();
+        entry.or_else(|| self.runs.iter().rev().find_map(|run| run.find(vend)))
     }
 
     fn names(&self) -> Vec<String> {
@@ -166,7 +183,7 @@ impl<D: Disk> Run<D> {
     }
 }
 
-/// 0 terminal, 8 sequence, 16 PIN (or the variety declined), 24 key epoch, 28 state, 29 decline reason.
+/// 0 terminal, 8 sequence, 16 PIN (or the variety declined), 24 key epoch, 28 state, 29 copies (or decline reason).
 #[derive(Clone, Copy)]
 struct Entry {
     vend: VendName,

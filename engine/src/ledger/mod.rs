@@ -98,6 +98,12 @@ impl Ledger {
         &self.taken[stream as usize]
     }
 
+    /// What the windows know of a sequence.
+    #[must_use]
+    pub fn answer(&self, vend: VendName) -> Answer {
+        self.windows.answer(vend)
+    }
+
     fn answered(&mut self, fact: TransferFact, accepted: bool) {
         let taken = &mut self.taken[fact.stream as usize];
         taken.highest = taken.highest.max(fact.number);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Shelves<S> {
     lanes: usize,
-    ranges: BTreeMap<VarietyId, Vec<(usize, Arc<Range<S>>)>>,
+    ranges: BTreeMap<VarietyId, Vec<Handed<S>>>,
 }
 
 /// A range made for a worker's lane, to be handed to it.

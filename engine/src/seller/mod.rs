@@ -5,6 +5,8 @@
 mod catalogue;
 mod library;
 mod sale;
+#[cfg(test)]
+mod tests;
 mod window;
 mod windows;
 

@@ -11,9 +11,10 @@ use super::{Answer, Windows};
 use crate::ids::{KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
 use crate::journal::record::{RecordBytes, VendName, WithdrawReason};
 use crate::journal::{Record, Space};
-use crate::ledger::Outcome;
+use crate::ledger as history;
 use crate::limits::{
-    OLD_REPRINTS_MAX, PARK_MS_MAX, PARKED_VENDS_MAX, RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS,
+    BACK_OFF_MAX_MS, BACK_OFF_MIN_MS, PARK_MS_MAX, PARKED_VENDS_MAX, PING_INTERVAL_S,
+    RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS,
 };
 use crate::pool::{Lane, Range};
 use crate::registry::{Registry, State};
@@ -21,8 +22,8 @@ use crate::time::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wire::message::{
-    Attempt, DeclineReason, LaterReason, Login, Outcome as Resolution, Pin, RefuseReason, Reply, Request,
-    Resolved, SequenceState, Serial, Sold, UNRESOLVED_MAX, Vend,
+    Addresses, Attempt, DeclineReason, LaterReason, Login, Outcome, Pin, RefuseReason, Reply, Request,
+    Resolved, SequenceState, Serial, Sold, UNRESOLVED_MAX, Vend, WINDOW, Welcome,
 };
 
 /// Sells to the terminals of one worker.
@@ -39,8 +40,6 @@ pub struct Seller<S> {
     reserved: u32,
     dry: Vec<VarietyId>,
     lookups: Vec<Lookup>,
-    /// Reprints of sequences below their window.
-    old_reprints: HashMap<VendName, u8>,
     stopping: bool,
 }
 
@@ -107,7 +106,6 @@ impl<S: Sealed> Seller<S> {
             reserved: 0,
             dry: Vec::new(),
             lookups: Vec::new(),
-            old_reprints: HashMap::new(),
             stopping: false,
         }
     }
@@ -151,10 +149,23 @@ impl<S: Sealed> Seller<S> {
         self.lanes.get(&variety).is_some_and(|lane| !lane.is_dry())
     }
 
-    /// The lowest unused sequence and the lowest without final state, for a welcome.
-    pub fn sequences(&mut self, terminal: TerminalId, key_epoch: KeyEpoch) -> (u64, u64) {
+    /// What a terminal is told first. The caller fills in other addresses, if there are any.
+    pub fn welcome(&mut self, terminal: TerminalId, key_epoch: KeyEpoch) -> Welcome {
         let window = self.windows.window(terminal, key_epoch);
-        window.map_or((1, 1), |window| (window.next_sequence(), window.base()))
+        let (next_sequence, window_base) =
+            window.map_or((1, 1), |window| (window.next_sequence(), window.base()));
+        Welcome {
+            seller: self.id,
+            key_epoch,
+            next_sequence,
+            window_base,
+            window: WINDOW as u8,
+            ping_interval_s: PING_INTERVAL_S,
+            back_off_min_ms: BACK_OFF_MIN_MS,
+            back_off_max_ms: BACK_OFF_MAX_MS,
+            catalogue_version: super::catalogue::catalogue_version(&self.registry),
+            addresses: Addresses::default(),
+        }
     }
 
     /// When [`Seller::handle_timeout`] is due, in [`Now::monotonic_ms`].
@@ -208,38 +219,26 @@ impl<S: Sealed> Seller<S> {
         }
     }
 
-    /// What the history says of a sequence that has left its window; `None` if it was never used. A reprint is counted
-    /// like any other, and limited to [`REPRINTS_MAX`] while this process runs.
+    /// What the bookkeeper found for a question of [`Seller::poll_lookup`].
     pub fn handle_found(
         &mut self,
         lookup: &Lookup,
-        outcome: Option<Outcome>,
+        found: Option<history::Outcome>,
         now: &Now,
         replies: &mut impl Replies,
     ) {
-        let Lookup { ref asker, reprint, sequence } = *lookup;
-        match outcome {
-            None => refuse(asker, sequence, RefuseReason::Closed, replies),
-            Some(Outcome { state, pin }) if !reprint => {
+        let Lookup { asker, reprint, sequence } = lookup;
+        match found {
+            Some(history::Outcome { pin: Some(pin), state, copies })
+                if *reprint && state != SequenceState::Voided =>
+            {
+                self.reprint_sold(asker, *sequence, pin, copies, now, replies);
+            }
+            Some(history::Outcome { pin, state, .. }) if !*reprint => {
                 let reference = pin.map_or(0, |pin| pin.0);
-                replies.reply(asker, &Reply::State { sequence, state, reference });
+                replies.reply(asker, &Reply::State { sequence: *sequence, state, reference });
             }
-            Some(Outcome { pin: Some(pin), state: SequenceState::Sold | SequenceState::Confirmed }) => {
-                let copies = self.old_reprints.get(&asker.names(sequence)).copied().unwrap_or(0);
-                if copies >= REPRINTS_MAX {
-                    return refuse(asker, sequence, RefuseReason::ReprintLimit, replies);
-                }
-                if !self.reserve(1) {
-                    return later(asker, sequence, LaterReason::Disk, replies);
-                }
-                self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
-                if self.old_reprints.len() >= OLD_REPRINTS_MAX {
-                    self.old_reprints.clear();
-                }
-                self.old_reprints.insert(asker.names(sequence), copies + 1);
-                self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
-            }
-            Some(_) => refuse(asker, sequence, RefuseReason::NothingSold, replies),
+            _ => refuse(asker, *sequence, RefuseReason::NothingSold, replies),
         }
     }
 
@@ -483,22 +482,31 @@ impl<S: Sealed> Seller<S> {
             | Answer::Open
             | Answer::Declined { .. }
             | Answer::Blocked => refuse(asker, sequence, RefuseReason::NothingSold, replies),
-            Answer::Sold { copies, .. } if copies >= REPRINTS_MAX => {
-                refuse(asker, sequence, RefuseReason::ReprintLimit, replies);
-            }
-            Answer::Sold { pin, copies, .. } => {
-                if !self.reserve(1) {
-                    return later(asker, sequence, LaterReason::Disk, replies);
-                }
-                self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
-                self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
-            }
+            Answer::Sold { pin, copies, .. } => self.reprint_sold(asker, sequence, pin, copies, now, replies),
         }
     }
 
+    fn reprint_sold(
+        &mut self,
+        asker: &Asker,
+        sequence: u64,
+        pin: PinId,
+        copies: u8,
+        now: &Now,
+        replies: &mut impl Replies,
+    ) {
+        if copies >= REPRINTS_MAX {
+            return refuse(asker, sequence, RefuseReason::ReprintLimit, replies);
+        }
+        if !self.reserve(1) {
+            return later(asker, sequence, LaterReason::Disk, replies);
+        }
+        self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
+        self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
+    }
+
     fn resolve(&mut self, asker: &Asker, login: &Login) -> Resolved {
-        let unknown =
-            Resolution { seller: SellerId(0), sequence: 0, state: SequenceState::Open, reference: 0 };
+        let unknown = Outcome { seller: SellerId(0), sequence: 0, state: SequenceState::Open, reference: 0 };
         let mut resolved = Resolved { count: login.count, outcomes: [unknown; UNRESOLVED_MAX] };
         let brought = &login.unresolved[..usize::from(login.count).min(UNRESOLVED_MAX)];
         for (outcome, &(seller, sequence)) in resolved.outcomes.iter_mut().zip(brought) {
@@ -508,7 +516,7 @@ impl<S: Sealed> Seller<S> {
             } else {
                 (SequenceState::InDoubt, 0)
             };
-            *outcome = Resolution { seller, sequence, state, reference };
+            *outcome = Outcome { seller, sequence, state, reference };
         }
         resolved
     }

@@ -238,8 +238,8 @@ impl Answer {
             Self::Sold { state, .. } => *state,
             Self::Declined { .. } => SequenceState::Declined,
             Self::Blocked => SequenceState::Blocked,
-            // Nothing leaves the window without a final state; which one, the history says.
-            Self::Closed => SequenceState::Confirmed,
+            // A final one, but which, only the history can say.
+            Self::Closed => SequenceState::InDoubt,
         }
     }
 

@@ -20,10 +20,14 @@ impl Windows {
         self.window_or_left(terminal, key_epoch, |_, _| {})
     }
 
-    /// The window as it stands, for one who only looks: `None` unless it is of this key epoch.
+    /// What is known of a sequence; nothing was ever asked if its terminal has no window or its key epoch is yet to come.
     #[must_use]
-    pub fn find(&self, terminal: TerminalId, key_epoch: KeyEpoch) -> Option<&Window> {
-        self.by_terminal.get(&terminal).filter(|window| window.key_epoch() == key_epoch)
+    pub fn answer(&self, vend: VendName) -> Answer {
+        match self.by_terminal.get(&vend.terminal) {
+            Some(window) if window.key_epoch() == vend.key_epoch => window.answer(vend.sequence),
+            Some(window) if window.key_epoch() > vend.key_epoch => Answer::Closed,
+            _ => Answer::Open,
+        }
     }
 
     /// Takes in a fact; facts that are about no sequence change nothing. Sequences that leave their window, because it

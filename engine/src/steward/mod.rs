@@ -370,10 +370,10 @@ impl<D: Disk> Steward<D> {
                 }
                 TakerAction::Taken(offer) => self.take(&offer, now)?,
                 TakerAction::Progress { number, bytes } => {
-                    self.send(ToHub::Progress { stream, number, bytes })
+                    self.send(ToHub::Progress { stream, number, bytes });
                 }
                 TakerAction::Answer { number, accepted } => {
-                    self.send(ToHub::Answer { stream, number, accepted })
+                    self.send(ToHub::Answer { stream, number, accepted });
                 }
             }
         }

@@ -375,9 +375,9 @@ fn a_crash_of_either_end_at_every_step_of_one_transfer_is_harmless() {
             for step in 0..40 {
                 if step == crash_at {
                     if crash_giver {
-                        world.crash_giver()
+                        world.crash_giver();
                     } else {
-                        world.crash_taker()
+                        world.crash_taker();
                     }
                     world.connect();
                 }

@@ -1,1 +1,4 @@
-//! Integration tests.
+//! Tests of the engine from outside.
+
+mod pool;
+mod simulation;

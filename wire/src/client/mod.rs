@@ -78,6 +78,8 @@ pub enum Vended {
     Sold(SaleId, Sold),
     /// Final: no PIN.
     Declined(SaleId, DeclineReason),
+    /// Final in another way, without a PIN to print: it was voided, or its seller is lost and another one settled it.
+    Final(SaleId, SequenceState),
     /// No answer yet: repeat or void it.
     Unresolved(SaleId, Option<LaterReason>),
 }
@@ -204,7 +206,7 @@ impl<S: Store> Client<S> {
     pub fn vend(&mut self, product: u32, face_value: u64, time: Duration) -> Result<Vended, ClientError> {
         let until = Instant::now() + time;
         if self.state.sales.len() >= UNRESOLVED_MAX {
-            self.settle(until)?;
+            self.settle(time)?;
         }
         let link = self.link(until)?;
         let id = SaleId { seller: link.welcome.seller, sequence: link.next_sequence };
@@ -255,7 +257,8 @@ impl<S: Store> Client<S> {
     ///
     /// # Errors
     /// As [`Client::confirm`].
-    pub fn settle(&mut self, until: Instant) -> Result<(), ClientError> {
+    pub fn settle(&mut self, time: Duration) -> Result<(), ClientError> {
+        let until = Instant::now() + time;
         let pending = self.state.sales.clone();
         for sale in pending.iter().filter(|sale| sale.state != SaleState::Asked) {
             self.tell(sale.id, sale.state, until)?;
@@ -346,7 +349,8 @@ impl<S: Store> Client<S> {
                 sequence: id.sequence,
                 product,
                 face_value,
-                deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
+                // A little less, so that the seller's last word arrives before the wait for it ends.
+                deadline_ms: u32::try_from(deadline.as_millis() * 4 / 5).unwrap_or(u32::MAX),
                 confirmed: self.printed_before(id),
             });
             match self.exchange_once(Some(id), &request, until) {
@@ -362,8 +366,16 @@ impl<S: Store> Client<S> {
                 Ok(Reply::Refused { sequence, reason }) if sequence == id.sequence => {
                     return self.vend_refused(id, reason);
                 }
+                Ok(Reply::State { sequence, state, .. }) if sequence == id.sequence && state.is_final() => {
+                    self.forget(id)?;
+                    return Ok(Vended::Final(id, state));
+                }
                 Ok(other) => return Err(other_answer(&other)),
-                Err(ClientError::OtherSeller { .. }) => return Ok(Vended::Unresolved(id, reason)),
+                Err(ClientError::OtherSeller { .. }) => {
+                    let settled = self.settled.iter().find(|(sale, _)| sale.id == id);
+                    let outcome = settled.map(|(_, outcome)| Vended::Final(id, outcome.state));
+                    return Ok(outcome.unwrap_or(Vended::Unresolved(id, reason)));
+                }
                 Err(ClientError::Unreachable(_) | ClientError::Deadline) => {}
                 Err(error) => return Err(error),
             }
@@ -412,6 +424,11 @@ impl<S: Store> Client<S> {
                     self.forget(id)?;
                 }
                 Ok(Some(state))
+            }
+            Ok(Reply::Refused { sequence, reason: RefuseReason::WindowFull }) if sequence == id.sequence => {
+                // Too far above the window to be blocked, so it was never sold, and this terminal will not ask for it.
+                self.forget(id)?;
+                Ok(Some(SequenceState::Open))
             }
             Ok(other) => Err(other_answer(&other)),
             Err(

@@ -1,6 +1,6 @@
 //! What a terminal must still know after it lost power.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::string::String;
@@ -68,6 +68,12 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Two processes that are the same terminal would void each other's sales.
+    #[error("{path} is in use: another process is this terminal now")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// What is stored was not written by this store.
     #[error("{path}, line {line}: not a terminal's state; restore the file or remove it to start over")]
     Damaged {
@@ -93,22 +99,46 @@ impl Store for MemoryStore {
     }
 }
 
-/// Keeps the state in one small text file, replaced atomically.
-#[derive(Clone, Debug)]
+/// Keeps the state in one small text file, replaced atomically. From the first use on it holds a lock on a file
+/// beside it, so that a terminal is one process at a time.
+#[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
+    lock: Option<File>,
 }
 
 impl FileStore {
     /// A store in the file at `path`, which need not exist; its folder must.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), lock: None }
+    }
+
+    fn lock(&mut self) -> Result<(), StoreError> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        let file = match File::create(self.beside(".lock")) {
+            Ok(file) => file,
+            Err(source) => return Err(StoreError::Io { path, source }),
+        };
+        match file.try_lock() {
+            Ok(()) => self.lock = Some(file),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path }),
+            Err(TryLockError::Error(source)) => return Err(StoreError::Io { path, source }),
+        }
+        Ok(())
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        name.into()
     }
 
     fn replace(&self, content: &str) -> io::Result<()> {
-        let mut temporary = self.path.clone().into_os_string();
-        temporary.push(".new");
+        let temporary = self.beside(".new");
         let mut file = File::create(&temporary)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
@@ -120,6 +150,7 @@ impl FileStore {
 
 impl Store for FileStore {
     fn load(&mut self) -> Result<Option<TerminalState>, StoreError> {
+        self.lock()?;
         match fs::read_to_string(&self.path) {
             Ok(content) => parse(&content)
                 .map(Some)
@@ -133,6 +164,7 @@ impl Store for FileStore {
     }
 
     fn save(&mut self, state: &TerminalState) -> Result<(), StoreError> {
+        self.lock()?;
         self.replace(&format(state)).map_err(|source| StoreError::Io { path: self.path.clone(), source })
     }
 }
@@ -199,6 +231,17 @@ mod tests {
             store.save(&state).unwrap();
             assert_eq!(store.load().unwrap(), Some(state.clone()));
         }
+    }
+
+    #[test]
+    fn a_terminal_is_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("terminal");
+        let mut first = FileStore::new(&path);
+        first.load().unwrap();
+        assert!(matches!(FileStore::new(&path).load(), Err(StoreError::InUse { .. })));
+        drop(first);
+        FileStore::new(&path).load().unwrap();
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub const HELLO_BYTES: usize = HEADER_BYTES + Kind::Hello.body_bytes().1;
 /// Length of the seller's handshake frame, in bytes.
 pub const HANDSHAKE_BYTES: usize = HEADER_BYTES + Kind::Handshake.body_bytes().1;
 /// Front part of a hello frame that both ends put under the handshake as its prologue, in bytes.
-const PROLOGUE_BYTES: usize = 24;
+pub(crate) const PROLOGUE_BYTES: usize = 24;
 
 /// The primitives of handshake and session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

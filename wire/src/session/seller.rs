@@ -145,7 +145,6 @@ pub struct SellerSession {
 
 /// One frame from the terminal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a value on the stack, looked at once")]
 pub enum Inbound {
     /// A question; answer with the same correlation.
     Request {

@@ -160,7 +160,7 @@ fn sessions_are_small_and_can_move_between_threads() {
     fn can_move<T: Send>() {}
     can_move::<SellerSession>();
     can_move::<TerminalHandshake>();
-    assert!(size_of::<SellerSession>() <= 1200, "{} bytes", size_of::<SellerSession>());
+    assert!(size_of::<SellerSession>() <= 1152, "{} bytes", size_of::<SellerSession>());
 }
 
 proptest! {

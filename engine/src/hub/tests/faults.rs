@@ -1,0 +1,227 @@
+//! Hub and seller through crashes, cuts and refusals, over memory and over SQLite.
+
+use super::super::books::{Books, Change, Place};
+use super::*;
+use crate::audit::{SegmentBook, SellerBooks};
+use crate::journal::record::{Record, TransferFact};
+use crate::registry::Variety;
+use crate::transfer::{Taker, TakerAction};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A seller's durable side, enough to take stock and to give an account of it.
+#[derive(Default)]
+struct Seller {
+    held: Vec<SegmentBook>,
+    watermarks: [u64; 2],
+    outcomes: [BTreeMap<u64, (TransferFact, bool)>; 2],
+}
+
+impl Seller {
+    fn takers(&self) -> [Taker; 2] {
+        [Stream::Bulk, Stream::Urgent].map(|stream| {
+            let books = &self.outcomes[stream as usize];
+            Taker::new(stream, self.watermarks[stream as usize], books.values().copied())
+        })
+    }
+
+    fn record(&mut self, record: Record) -> u64 {
+        let (fact, accepted) = match record {
+            Record::Received(fact) => (fact, true),
+            Record::Refused(fact) => (fact, false),
+            other => panic!("{other:?}"),
+        };
+        self.watermarks[fact.stream as usize] = fact.number;
+        self.outcomes[fact.stream as usize].insert(fact.number, (fact, accepted));
+        if accepted {
+            let (span, generation, variety) = (fact.span, fact.generation, fact.variety);
+            self.held.push(SegmentBook {
+                span,
+                generation,
+                variety,
+                sold: Vec::new(),
+                withdrawn: Vec::new(),
+            });
+        }
+        fact.number
+    }
+
+    fn books(&self) -> SellerBooks {
+        let outcomes = self.outcomes.iter().flat_map(BTreeMap::values);
+        let refused = outcomes.filter(|(_, accepted)| !accepted).map(|(fact, _)| (fact.stream, fact.number));
+        SellerBooks {
+            seller: NODE,
+            position: 0,
+            watermarks: self.watermarks,
+            refused: refused.collect(),
+            segments: self.held.clone(),
+        }
+    }
+}
+
+/// Hub and seller over a pipe, with crashes of both, cuts and refusals by seed; the audit must balance at every step.
+fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut roll = move |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) % bound
+    };
+    let mut bench = Bench::new(store);
+    bench.furnish();
+    bench.deliver(1, &[(3000, 0), (500, 20_280_101)]);
+    let mut seller = Seller::default();
+    let mut takers = seller.takers();
+    let (mut down, mut up) = (VecDeque::new(), VecDeque::new());
+    let mut connected = false;
+    for step in 0..steps {
+        match roll(40) {
+            _ if !connected => {
+                (down, up) = (VecDeque::new(), VecDeque::new());
+                bench.hub.handle_cut(NODE);
+                takers.iter_mut().for_each(Taker::handle_cut);
+                up.push_back(ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 });
+                connected = true;
+            }
+            0 => connected = false,
+            1 => {
+                bench.crash();
+                connected = false;
+            }
+            2 => {
+                takers = seller.takers();
+                connected = false;
+            }
+            3..8 => {
+                up.push_back(ToHub::Need { request: 1, variety: VarietyId(1), count: 1 + roll(300) as u32 });
+            }
+            8..12 => up.push_back(ToHub::Urgent { request: 2, variety: VarietyId(1) }),
+            12..24 => {
+                if let Some(message) = up.pop_front() {
+                    bench.hub.handle_link(NODE, message, NOW_MS).unwrap();
+                }
+            }
+            24..29 => {
+                bench.hub.commit().unwrap();
+                down.extend(bench.sent());
+            }
+            _ => match down.pop_front() {
+                Some(ToNode::Offer(offer)) => {
+                    let known = if roll(10) == 0 { offer.generation } else { 0 };
+                    takers[offer.stream as usize].handle_offer(offer, known).unwrap();
+                }
+                Some(ToNode::Chunk { stream, number, offset, bytes }) => {
+                    takers[stream as usize].handle_chunk(number, offset, &bytes).unwrap();
+                }
+                _ => {}
+            },
+        }
+        for stream in [Stream::Bulk, Stream::Urgent] {
+            let taker = &mut takers[stream as usize];
+            while let Some(action) = taker.poll_action() {
+                match action {
+                    TakerAction::WriteContent { offer, .. } => taker.handle_written(offer.number),
+                    TakerAction::Record(record) => {
+                        let number = seller.record(record);
+                        taker.handle_recorded(number);
+                    }
+                    TakerAction::Taken(_) => {}
+                    TakerAction::Progress { number, bytes } => {
+                        up.push_back(ToHub::Progress { stream, number, bytes });
+                    }
+                    TakerAction::Answer { number, accepted } => {
+                        up.push_back(ToHub::Answer { stream, number, accepted });
+                    }
+                }
+            }
+        }
+        let report = audit(&bench.hub.audit_books(), &[seller.books()]);
+        assert!(report.balanced, "seed {seed}, step {step}\n{report}");
+    }
+    let taken: u32 = seller.held.iter().map(|segment| segment.span.len()).sum();
+    assert!(taken > 0, "seed {seed}: some stock arrived");
+}
+
+#[test]
+fn every_pin_is_in_one_place_through_crashes_of_hub_and_seller() {
+    for seed in 1..=40 {
+        hub_and_seller(MemoryStore::new(), seed, 300);
+    }
+}
+
+/// Reopens the database for every clone, as a process that starts again does.
+struct Reopened {
+    directory: Arc<tempfile::TempDir>,
+    open: SqliteStore,
+}
+
+impl Reopened {
+    fn new() -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let open = SqliteStore::open(&directory.path().join("hub.db")).unwrap();
+        Self { directory, open }
+    }
+}
+
+impl Clone for Reopened {
+    fn clone(&self) -> Self {
+        let open = SqliteStore::open(&self.directory.path().join("hub.db")).unwrap();
+        Self { directory: Arc::clone(&self.directory), open }
+    }
+}
+
+impl Store for Reopened {
+    fn load(&mut self) -> Result<Books, StoreError> {
+        self.open.load()
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.open.commit(changes)
+    }
+}
+
+#[test]
+fn every_pin_is_in_one_place_over_sqlite_too() {
+    hub_and_seller(Reopened::new(), 5, 200);
+}
+
+#[test]
+fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
+    let store = Reopened::new();
+    let mut bench = Bench::new(store.clone());
+    bench.furnish();
+    let mut foreign = Variety { charset: wire::message::Charset::Cp1256, ..variety(30) };
+    foreign.name = b"\xd1\xd5\xed\xcf".to_vec();
+    foreign.face_value = u64::MAX;
+    bench.command(Command::AddVariety(foreign)).unwrap();
+    let ids = Terminals::Numbered(vec![TerminalId(u64::MAX - 1), TerminalId(5)]);
+    bench.command(Command::AddTerminals { dealer: 1, terminals: ids }).unwrap();
+    bench.command(Command::SetTerminal { terminal: TerminalId(5), state: State::Closed }).unwrap();
+    bench.command(Command::SetDealer { dealer: 1, state: State::Suspended }).unwrap();
+    bench.deliver(1, &[(40, 20_281_231), (2, 0)]);
+    bench.hello();
+    bench.tell(ToHub::Need { request: 1, variety: VarietyId(1), count: 7 });
+    bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
+    bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true });
+    bench.tell(ToHub::Journal { from: 0, bytes: Bytes::from_static(&[1; 64]) });
+    let (before, registry) = (bench.hub.books.clone(), Arc::clone(bench.hub.registry()));
+
+    let mut again = store.clone();
+    let loaded = again.load().unwrap();
+    assert_eq!(loaded, Books { epoch: before.epoch + 1, ..before });
+    assert!(loaded.pieces.values().any(|p| matches!(p.place, Place::Given { settled: true, .. })));
+    bench.stage(Command::AddDealer { name: "late".into() });
+    assert!(matches!(bench.hub.commit(), Err(HubError::Store(StoreError::Fenced { .. }))));
+    assert_eq!(again.clone().load().unwrap().dealers.len(), 1, "nothing of a fenced commit stays");
+    assert_eq!(**load(store, &bench.disk).unwrap().registry(), *registry);
+}
+
+#[test]
+fn a_database_of_a_newer_program_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hub.db");
+    drop(SqliteStore::open(&path).unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Newer { found: 99, .. })));
+}

@@ -1,0 +1,481 @@
+//! A whole network on virtual time: the real hub, node, journal and transfers, one thread, one seed, one run.
+//!
+//! Everything that the real program leaves to threads, sockets and clocks is a step here, and the seed says which step
+//! comes next: a worker between claim and hand-over, the committer between gather, append, sync and publish, a message
+//! between hub and node, a reply on its way to a terminal. In between the seed kills the node or the hub, cuts the
+//! power with any subset of unsynced sectors lost or torn, cuts the pipe, wipes a terminal. The [`oracle`] judges from
+//! outside. At the end the faults stop and everything must come to rest.
+
+mod dice;
+mod node;
+mod oracle;
+mod terminal;
+
+pub use dice::Dice;
+
+use crate::disk::heap::HeapDisk;
+use crate::hub::{Command, Done, Hub, MemoryStore, Output, Terminals};
+use crate::ids::{PinId, SellerId, VarietyId};
+use crate::intake::{Alphabet, Delivery, DeliveryOrder, HeapFingerprints, Recipe, Tools, mint};
+use crate::link::ToNode;
+use crate::registry::Variety;
+use crate::seller::Asker;
+use crate::steward::Levels;
+use crate::stock::segment::SegmentFile;
+use crate::stock::{BlockKey, Expiry, NodeKeys};
+use crate::time::Now;
+use node::Node;
+use oracle::Oracle;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use terminal::Terminal;
+use wire::message::{Charset, Reply, Request};
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Steps with faults.
+    pub steps: u64,
+    /// Terminals.
+    pub terminals: u32,
+    /// Workers of the node.
+    pub workers: usize,
+}
+
+/// What happened in a run in which every law held.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Summary {
+    /// Sales that terminals heard of.
+    pub sold: u64,
+    /// Times the node's process ended without power loss.
+    pub node_kills: u64,
+    /// Times the node lost power.
+    pub node_power_losses: u64,
+    /// Times the hub's process ended.
+    pub hub_kills: u64,
+    /// Times the pipe between them was cut.
+    pub cuts: u64,
+    /// Times a terminal lost its storage.
+    pub wipes: u64,
+}
+
+/// Runs a network from a seed.
+///
+/// # Panics
+/// When a law is broken: the message says which, and where; the seed reproduces it.
+#[must_use]
+pub fn run(options: Options) -> Summary {
+    let mut world = World::new(options);
+    for _ in 0..options.steps {
+        world.step_with_faults();
+    }
+    world.come_to_rest();
+    world.check_conservation();
+    world.summary.sold = world.oracle.sold;
+    world.summary
+}
+
+struct World {
+    options: Options,
+    dice: Dice,
+    now: Now,
+    node_disk: Arc<HeapDisk>,
+    node: Node,
+    seller: SellerId,
+    link_keys: Arc<NodeKeys>,
+    hub_disk: Arc<HeapDisk>,
+    store: MemoryStore,
+    hub: Hub<MemoryStore, HeapDisk>,
+    to_node: VecDeque<ToNode>,
+    terminals: Vec<Till>,
+    oracle: Oracle,
+    summary: Summary,
+}
+
+/// A terminal and its connection, which keeps the order of what is on it.
+struct Till {
+    terminal: Terminal,
+    requests: VecDeque<(u16, Request)>,
+    replies: VecDeque<Reply>,
+}
+
+impl World {
+    fn new(options: Options) -> Self {
+        let mut dice = Dice::new(options.seed);
+        let now = Now { monotonic_ms: 1_000, unix_ms: 1_800_000_000_000 };
+        let (hub_disk, store) = (Arc::new(HeapDisk::new()), MemoryStore::new());
+        let mut hub = load_hub(&store, &hub_disk);
+        let mut oracle = Oracle::default();
+        let done = command(&mut hub, Command::AddDealer { name: "Corner shop".into() }, &mut dice, &now);
+        let Done::Dealer(dealer) = done else { panic!("a dealer was asked for") };
+        let terminals = Terminals::Next(options.terminals);
+        let Done::Keys(keys) =
+            command(&mut hub, Command::AddTerminals { dealer, terminals }, &mut dice, &now)
+        else {
+            panic!("keys were asked for")
+        };
+        let Done::Node { seller, node_key } =
+            command(&mut hub, Command::AddNode { name: "node".into() }, &mut dice, &now)
+        else {
+            panic!("a node was asked for")
+        };
+        let link_keys = Arc::new(NodeKeys::from_node_key(node_key.expose()));
+        let fingerprints = HeapFingerprints::default();
+        for product in 1..=3 {
+            for face_value in [500, 1000] {
+                let variety = add_variety(&mut hub, product, face_value, &mut dice, &now);
+                // The last product runs out.
+                let count = if product == 3 { 20 } else { 200 };
+                deliver(&mut hub, &hub_disk, &fingerprints, variety, count, &mut dice, &now, &mut oracle);
+            }
+        }
+        let node_disk = Arc::new(HeapDisk::new());
+        let node = boot(seller, &node_disk, options.workers, &link_keys);
+        let tills = keys.iter().map(|key| Till {
+            terminal: Terminal::new(key.terminal, key.key_epoch),
+            requests: VecDeque::new(),
+            replies: VecDeque::new(),
+        });
+        let terminals = tills.collect();
+        let (to_node, summary) = (VecDeque::new(), Summary::default());
+        Self {
+            options,
+            dice,
+            now,
+            node_disk,
+            node,
+            seller,
+            link_keys,
+            hub_disk,
+            store,
+            hub,
+            to_node,
+            terminals,
+            oracle,
+            summary,
+        }
+    }
+
+    fn step_with_faults(&mut self) {
+        match self.dice.below(4000) {
+            0..=7 => self.kill_node(false),
+            8..=15 => self.kill_node(true),
+            16..=21 => self.kill_hub(),
+            22..=31 => self.cut_pipe(),
+            32..=35 => {
+                let at = self.dice.below(self.terminals.len() as u64) as usize;
+                self.terminals[at].terminal.wipe();
+                self.reconnect(at);
+                self.summary.wipes += 1;
+            }
+            36..=80 => {
+                let at = self.dice.below(self.terminals.len() as u64) as usize;
+                self.reconnect(at);
+            }
+            _ => self.step(),
+        }
+    }
+
+    /// One step of somebody, without faults.
+    fn step(&mut self) {
+        self.now.monotonic_ms += self.dice.below(3);
+        self.now.unix_ms += self.dice.below(3);
+        match self.dice.below(10) {
+            0..=3 => {
+                if let Err(stop) = self.node.step(&mut self.dice, &self.now) {
+                    panic!("the node stopped: {stop}");
+                }
+                self.carry_replies();
+            }
+            4 | 5 => self.step_pipe(),
+            _ => self.step_till(),
+        }
+    }
+
+    fn step_till(&mut self) {
+        let at = self.dice.below(self.terminals.len() as u64) as usize;
+        let till = &mut self.terminals[at];
+        match self.dice.below(3) {
+            0 => till.requests.extend(till.terminal.act(&mut self.dice, self.now.monotonic_ms)),
+            1 => {
+                if let Some((correlation, request)) = till.requests.pop_front() {
+                    let asker = asker(&till.terminal, correlation);
+                    self.node.handle_request(&asker, &request, &self.now);
+                }
+            }
+            _ => {
+                if let Some(reply) = till.replies.pop_front() {
+                    till.terminal.handle_reply(&reply, &mut self.dice, &mut self.oracle);
+                }
+            }
+        }
+        if !till.terminal.logged_in && till.terminal.session == 0 {
+            self.reconnect(at);
+        }
+    }
+
+    fn step_pipe(&mut self) {
+        let unix_ms = self.now.unix_ms;
+        if self.dice.one_in(2) {
+            if let Some(message) = self.node.to_hub.pop_front() {
+                self.hub.handle_link(self.seller, message, unix_ms).expect("the hub goes on");
+            }
+        } else if let Some(message) = self.to_node.pop_front()
+            && let Err(stop) = self.node.handle_message(message, &self.now)
+        {
+            panic!("the node stopped: {stop}");
+        }
+        if self.dice.one_in(2) {
+            self.hub.commit().expect("the hub goes on");
+            while let Some(output) = self.hub.poll_output() {
+                match output {
+                    Output::Send { message, .. } => self.to_node.push_back(message),
+                    Output::Close { fault, .. } => panic!("the node broke the protocol: {fault}"),
+                    Output::Done { .. } | Output::Alarm(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Replies that left the node reach the connection they are for, if it is still the same.
+    fn carry_replies(&mut self) {
+        while let Some((asker, reply)) = self.node.replies.pop_front() {
+            let till = self.terminals.iter_mut().find(|till| till.terminal.id == asker.terminal);
+            if let Some(till) = till.filter(|till| till.terminal.session == asker.session & 0xffff_ffff) {
+                till.replies.push_back(reply);
+            }
+        }
+    }
+
+    /// A terminal connects anew: what was on the old connection is lost.
+    fn reconnect(&mut self, at: usize) {
+        let till = &mut self.terminals[at];
+        till.requests.clear();
+        till.replies.clear();
+        // The node may not have heard that the old connection is gone.
+        if self.dice.one_in(2) {
+            self.node.handle_closed(&asker(&till.terminal, 0));
+        }
+        till.terminal.session += 1;
+        till.terminal.logged_in = false;
+        let asker = asker(&till.terminal, 0);
+        self.node.handle_connected(&asker);
+    }
+
+    fn kill_node(&mut self, power: bool) {
+        if power {
+            let dice = &mut self.dice;
+            self.node_disk.lose_power(|| dice.below(600));
+            self.summary.node_power_losses += 1;
+        } else {
+            self.summary.node_kills += 1;
+        }
+        self.start_node();
+        if self.dice.one_in(2) {
+            // Law 2: what the start has read from the page cache is durable by now.
+            self.check_books();
+            let dice = &mut self.dice;
+            self.node_disk.lose_power(|| dice.below(600));
+            self.summary.node_power_losses += 1;
+            self.start_node();
+        }
+        self.check_books();
+    }
+
+    fn start_node(&mut self) {
+        self.hub.handle_cut(self.seller);
+        self.to_node.clear();
+        self.node = boot(self.seller, &self.node_disk, self.options.workers, &self.link_keys);
+        for at in 0..self.terminals.len() {
+            self.reconnect(at);
+        }
+    }
+
+    fn kill_hub(&mut self) {
+        self.summary.hub_kills += 1;
+        self.hub = load_hub(&self.store, &self.hub_disk);
+        self.to_node.clear();
+        self.node.handle_reconnected();
+    }
+
+    fn cut_pipe(&mut self) {
+        self.summary.cuts += 1;
+        self.hub.handle_cut(self.seller);
+        self.to_node.clear();
+        self.node.handle_reconnected();
+    }
+
+    fn check_books(&mut self) {
+        let books = self.node.books().expect("the books can be read");
+        self.oracle.check_books(|vend| books.find(vend));
+    }
+
+    /// No more faults: every terminal must learn what became of every sequence it used.
+    fn come_to_rest(&mut self) {
+        for till in &mut self.terminals {
+            till.terminal.finishing = true;
+        }
+        for step in 0.. {
+            if self.terminals.iter().all(|till| till.terminal.is_settled()) && self.is_shipped() {
+                break;
+            }
+            assert!(step < REST_STEPS_MAX, "the network does not come to rest");
+            self.step();
+        }
+        self.check_books();
+    }
+
+    /// Whether the hub holds the node's journal as far as it is durable.
+    fn is_shipped(&mut self) -> bool {
+        let position = self.node.books().expect("the books can be read").position();
+        self.hub.journal_acked(self.seller) == Some(position.0)
+    }
+
+    /// Law 1: every PIN that was ever made is in exactly one place.
+    fn check_conservation(&mut self) {
+        let pins: Vec<PinId> = self.oracle.pins().collect();
+        let books = self.node.books().expect("the books can be read");
+        let ledger = books.ledger();
+        let hub = self.hub.audit_books();
+        for pin in pins {
+            let index = u32::from(pin.index());
+            let mut places = Vec::new();
+            for held in ledger.inventory.holdings() {
+                if held.span.block == pin.block() && (held.span.start..held.span.end).contains(&index) {
+                    places.extend(held.sold.contains(index).then_some("sold"));
+                    places.extend(held.withdrawn.contains(index).then_some("withdrawn"));
+                    places.extend(held.in_stock().contains(index).then_some("in stock"));
+                }
+            }
+            for piece in &hub.pieces {
+                if piece.span.block == pin.block() && (piece.span.start..piece.span.end).contains(&index) {
+                    match piece.place {
+                        crate::hub::books::Place::Hub => places.push("at the hub"),
+                        crate::hub::books::Place::Given { stream, number, .. } => {
+                            let is_open = number > ledger.taken(stream).highest;
+                            places.extend(is_open.then_some("in transfer"));
+                        }
+                    }
+                }
+            }
+            assert_eq!(places.len(), 1, "law 1: {pin:?} is in {places:?}");
+        }
+    }
+}
+
+fn asker(terminal: &Terminal, correlation: u16) -> Asker {
+    Asker {
+        session: terminal.id.0 << 32 | terminal.session,
+        terminal: terminal.id,
+        key_epoch: terminal.key_epoch,
+        dealer: 1,
+        correlation,
+    }
+}
+
+fn boot(seller: SellerId, disk: &Arc<HeapDisk>, workers: usize, link_keys: &Arc<NodeKeys>) -> Node {
+    let levels = Levels { low: 20, target: 60 };
+    match Node::boot(seller, disk.clone(), workers, levels, link_keys.clone()) {
+        Ok(node) => node,
+        Err(stop) => panic!("the node does not start: {stop}"),
+    }
+}
+
+fn load_hub(store: &MemoryStore, disk: &Arc<HeapDisk>) -> Hub<MemoryStore, HeapDisk> {
+    let keys = Arc::new(NodeKeys::from_node_key(&HUB_KEY));
+    Hub::load(store.clone(), disk.clone(), keys).expect("the hub starts")
+}
+
+fn command(hub: &mut Hub<MemoryStore, HeapDisk>, command: Command, dice: &mut Dice, now: &Now) -> Done {
+    let mut random = |bytes: &mut [u8]| bytes.copy_from_slice(&dice.bytes()[..bytes.len()]);
+    hub.handle_command(1, command, now.unix_ms, &mut random).expect("the hub goes on");
+    hub.commit().expect("the hub goes on");
+    while let Some(output) = hub.poll_output() {
+        if let Output::Done { result, .. } = output {
+            return result.expect("a command of the simulation is right");
+        }
+    }
+    panic!("a command is answered")
+}
+
+fn add_variety(
+    hub: &mut Hub<MemoryStore, HeapDisk>,
+    product: u32,
+    face_value: u64,
+    dice: &mut Dice,
+    now: &Now,
+) -> VarietyId {
+    let variety = Variety {
+        id: VarietyId(0),
+        code: format!("product-{product}-{face_value}"),
+        product,
+        face_value,
+        currency: *b"ZAR",
+        currency_digits: 2,
+        charset: Charset::Ascii,
+        name: b"Airtime".to_vec(),
+        receipt: b"Dial *100#".to_vec(),
+        minimum_life_days: 0,
+    };
+    let Done::Variety(id) = command(hub, Command::AddVariety(variety), dice, now) else {
+        panic!("a variety was asked for")
+    };
+    id
+}
+
+#[expect(clippy::too_many_arguments, reason = "the whole hub's side of a delivery, once")]
+fn deliver(
+    hub: &mut Hub<MemoryStore, HeapDisk>,
+    disk: &Arc<HeapDisk>,
+    fingerprints: &HeapFingerprints,
+    variety: VarietyId,
+    count: u32,
+    dice: &mut Dice,
+    now: &Now,
+    oracle: &mut Oracle,
+) {
+    let Done::Reserved { batch, blocks } = command(hub, Command::Reserve { blocks: 4 }, dice, now) else {
+        panic!("numbers were asked for")
+    };
+    let order = DeliveryOrder {
+        batch,
+        variety,
+        face_value: 0,
+        currency_digits: 2,
+        expiry: Expiry::NONE,
+        blocks,
+        now_ms: now.unix_ms,
+        seed: dice.bytes(),
+    };
+    let recipe = Recipe {
+        count,
+        length: 16,
+        alphabet: Alphabet::Digits,
+        check: true,
+        serial_prefix: format!("S{}", variety.0),
+        serial_first: 1,
+        serial_digits: 6,
+    };
+    let keys = NodeKeys::from_node_key(&HUB_KEY);
+    let mut tools =
+        Tools { disk: &**disk, keys: &keys, fingerprints, counts: &|_| true, progress: &mut |_| {} };
+    let delivery: Delivery = mint(&order, &recipe, &mut tools).expect("the recipe is right");
+    for block in &delivery.blocks {
+        let file = SegmentFile::open(&**disk, &block.path).expect("it was just written");
+        let key = keys.at_rest().unwrap(block.properties.block, &block.key).expect("it was just wrapped");
+        let key = BlockKey::new(block.properties, &key);
+        for index in 0..block.count as u16 {
+            let record = file.record(index).expect("it is in the block");
+            let (pin, serial) = key.open(index, record).expect("it was just sealed");
+            let id = PinId::new(block.properties.block, index);
+            oracle.minted(id, pin.as_bytes().to_vec(), serial.as_bytes().to_vec());
+        }
+    }
+    command(hub, Command::Deliver(delivery), dice, now);
+}
+
+const HUB_KEY: [u8; 32] = [1; 32];
+/// By then everything must be at rest.
+const REST_STEPS_MAX: u64 = 400_000;

@@ -1,0 +1,314 @@
+//! A selling node on a disk in memory, with its threads as steps: what the real threads do between two waits.
+
+use super::dice::Dice;
+use crate::commit::{Committer, RecordSender, Wake};
+use crate::disk::heap::HeapDisk;
+use crate::ids::{SellerId, TerminalId};
+use crate::journal::{JournalOptions, Position, Upkeep};
+use crate::ledger::{Bookkeeper, BookkeeperError};
+use crate::link::{ToHub, ToNode};
+use crate::seller::{Asker, Replies, Seller};
+use crate::steward::{Content, Levels, Shipping, Steward, StewardAction, StewardError};
+use crate::stock::NodeKeys;
+use crate::time::Now;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use wire::message::{Reply, Request};
+
+/// One node.
+pub(super) struct Node {
+    workers: Vec<Worker>,
+    committer: Committer<HeapDisk>,
+    /// How far the batch under way has come.
+    commit_step: CommitStep,
+    steward: Steward<HeapDisk>,
+    steward_sender: RecordSender,
+    shipping: Shipping<HeapDisk>,
+    bookkeeper: Bookkeeper<HeapDisk>,
+    upkeep: Upkeep<HeapDisk>,
+    /// Messages for the hub that the pipe has not taken yet.
+    pub(super) to_hub: VecDeque<ToHub>,
+    /// Replies that left, for the network to carry.
+    pub(super) replies: VecDeque<(Asker, Reply)>,
+}
+
+/// What stops a node.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NodeStop {
+    /// Its books or journal.
+    #[error(transparent)]
+    Bookkeeper(#[from] BookkeeperError),
+    /// Its steward.
+    #[error(transparent)]
+    Steward(#[from] StewardError),
+}
+
+struct Worker {
+    seller: Seller<Content<HeapDisk>>,
+    sender: RecordSender,
+    held: Held,
+}
+
+/// Replies that wait until the records they depend on are durable.
+#[derive(Default)]
+struct Held {
+    queue: VecDeque<(u64, Asker, Reply)>,
+    /// How many at the end of `queue` are not told yet what they depend on.
+    unsettled: usize,
+}
+
+impl Replies for Held {
+    fn reply(&mut self, asker: &Asker, reply: &Reply) {
+        self.queue.push_back((u64::MAX, *asker, *reply));
+        self.unsettled += 1;
+    }
+}
+
+impl Held {
+    /// Replies given out since the last time depend on `made` records.
+    fn settle(&mut self, made: u64) {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        self.queue.iter_mut().rev().take(unsettled).for_each(|(ticket, ..)| *ticket = made);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CommitStep {
+    Gather,
+    Append,
+    Sync,
+    Publish,
+}
+
+impl Node {
+    /// Starts a node on what is on the disk.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn boot(
+        id: SellerId,
+        disk: Arc<HeapDisk>,
+        workers: usize,
+        levels: Levels,
+        link_keys: Arc<NodeKeys>,
+    ) -> Result<Self, NodeStop> {
+        let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
+        let (bookkeeper, journal) = Bookkeeper::recover(disk.clone(), options, CHECKPOINT_BYTES)?;
+        let (space, upkeep) = (journal.space(), journal.upkeep());
+        let shipping = Shipping::new(journal.reader());
+        let ledger = bookkeeper.ledger();
+        let keys = NodeKeys::from_node_key(&[2; 32]);
+        let mut steward = Steward::new(id, disk, keys, link_keys, space.clone(), workers, levels, ledger)?;
+        let mut committer = Committer::new(journal, Arc::new(Nobody));
+        let windows = ledger.windows.clone().split(workers, |terminal| home(terminal, workers));
+        let workers = windows.into_iter().map(|windows| {
+            let registry = steward.registry().clone();
+            let seller = Seller::new(id, registry, steward.library(), windows, space.clone());
+            Worker { seller, sender: committer.sender(Arc::new(Nobody)), held: Held::default() }
+        });
+        let workers = workers.collect();
+        let steward_sender = committer.sender(Arc::new(Nobody));
+        steward.handle_connected(shipping.acknowledged().0);
+        Ok(Self {
+            workers,
+            committer,
+            commit_step: CommitStep::Gather,
+            steward,
+            steward_sender,
+            shipping,
+            bookkeeper,
+            upkeep,
+            to_hub: VecDeque::new(),
+            replies: VecDeque::new(),
+        })
+    }
+
+    /// A terminal connected: its welcome waits like any reply for what it depends on.
+    pub(super) fn handle_connected(&mut self, asker: &Asker) {
+        let home = home(asker.terminal, self.workers.len());
+        let Worker { seller, held, .. } = &mut self.workers[home];
+        let welcome = seller.welcome(asker.terminal, asker.key_epoch);
+        held.reply(asker, &Reply::Welcome(welcome));
+        held.settle(seller.made());
+    }
+
+    /// A terminal's connection ended.
+    pub(super) fn handle_closed(&mut self, asker: &Asker) {
+        let home = home(asker.terminal, self.workers.len());
+        self.workers[home].seller.handle_closed(asker.session);
+    }
+
+    /// A request arrives at its home worker: claim and record, all in memory.
+    pub(super) fn handle_request(&mut self, asker: &Asker, request: &Request, now: &Now) {
+        let home = home(asker.terminal, self.workers.len());
+        let Worker { seller, sender, held } = &mut self.workers[home];
+        if sender.room() < RECORDS_PER_REQUEST_MAX {
+            return;
+        }
+        seller.handle_request(asker, request, now, held);
+        held.settle(seller.made());
+    }
+
+    /// A message from the hub.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn handle_message(&mut self, message: ToNode, now: &Now) -> Result<(), NodeStop> {
+        Ok(self.steward.handle_message(message, now)?)
+    }
+
+    /// The pipe to the hub was cut, and is open again.
+    pub(super) fn handle_reconnected(&mut self) {
+        self.to_hub.clear();
+        self.steward.handle_cut();
+        self.shipping.handle_cut();
+        self.steward.handle_connected(self.shipping.acknowledged().0);
+    }
+
+    /// One of the node's threads does its next step.
+    ///
+    /// # Errors
+    /// [`NodeStop`]: the node ends as a process does, with all that it had not made durable.
+    pub(super) fn step(&mut self, dice: &mut Dice, now: &Now) -> Result<(), NodeStop> {
+        match dice.below(10) {
+            0 | 1 => self.step_worker(dice, now),
+            2..=5 => self.step_committer()?,
+            6 | 7 => self.step_steward(now)?,
+            8 => self.step_steward_tick(now)?,
+            _ => self.step_bookkeeper(dice)?,
+        }
+        Ok(())
+    }
+
+    /// What the durable journal comes to, read to its end.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn books(&mut self) -> Result<&mut Bookkeeper<HeapDisk>, NodeStop> {
+        while self.bookkeeper.advance(usize::MAX)? {}
+        Ok(&mut self.bookkeeper)
+    }
+
+    fn step_worker(&mut self, dice: &mut Dice, now: &Now) {
+        let at = dice.below(self.workers.len() as u64) as usize;
+        let Worker { seller, sender, held } = &mut self.workers[at];
+        for record in seller.records().drain(..) {
+            sender.push(record);
+        }
+        sender.submit();
+        let durable = sender.durable();
+        while held.queue.front().is_some_and(|(ticket, ..)| *ticket <= durable)
+            && let Some((_, asker, reply)) = held.queue.pop_front()
+        {
+            self.replies.push_back((asker, reply));
+        }
+        while let Some(variety) = seller.poll_dry() {
+            self.steward.handle_dry(at, variety, now);
+        }
+        while let Some(lookup) = seller.poll_lookup() {
+            let found = self.bookkeeper.find(lookup.asker.names(lookup.sequence));
+            seller.handle_found(&lookup, found, now, held);
+            held.settle(seller.made());
+        }
+    }
+
+    fn step_committer(&mut self) -> Result<(), NodeStop> {
+        self.commit_step = match self.commit_step {
+            CommitStep::Gather if self.committer.gather() => CommitStep::Append,
+            CommitStep::Gather => CommitStep::Gather,
+            CommitStep::Append => {
+                self.committer.append();
+                CommitStep::Sync
+            }
+            CommitStep::Sync => {
+                self.committer.sync().map_err(BookkeeperError::from)?;
+                CommitStep::Publish
+            }
+            CommitStep::Publish => {
+                self.committer.publish();
+                CommitStep::Gather
+            }
+        };
+        Ok(())
+    }
+
+    fn step_steward(&mut self, now: &Now) -> Result<(), NodeStop> {
+        self.steward.handle_durable(self.steward_sender.durable(), now)?;
+        for record in self.steward.records().drain(..) {
+            self.steward_sender.push(record);
+        }
+        self.steward_sender.submit();
+        while let Some(action) = self.steward.poll_action() {
+            match action {
+                StewardAction::Send(message) => self.to_hub.push_back(message),
+                StewardAction::Range { worker, range } => {
+                    let Worker { seller, held, .. } = &mut self.workers[worker];
+                    seller.handle_range(range, now, held);
+                    held.settle(seller.made());
+                }
+                StewardAction::OutOfStock { worker, variety } => {
+                    let Worker { seller, held, .. } = &mut self.workers[worker];
+                    seller.handle_out_of_stock(variety, now, held);
+                    held.settle(seller.made());
+                }
+                StewardAction::Registry(registry) => {
+                    for worker in &mut self.workers {
+                        worker.seller.handle_registry(registry.clone());
+                    }
+                }
+                StewardAction::Acknowledged { position } => {
+                    self.shipping.handle_acknowledged(Position(position));
+                }
+                StewardAction::Drop(fault) => panic!("the hub broke the protocol: {fault}"),
+            }
+        }
+        let shipment = self.shipping.poll().map_err(BookkeeperError::from)?;
+        self.to_hub.extend(shipment);
+        Ok(())
+    }
+
+    fn step_steward_tick(&mut self, now: &Now) -> Result<(), NodeStop> {
+        self.steward.handle_tick(now);
+        for Worker { seller, held, .. } in &mut self.workers {
+            seller.handle_timeout(now, held);
+            held.settle(seller.made());
+        }
+        self.step_steward(now)
+    }
+
+    fn step_bookkeeper(&mut self, dice: &mut Dice) -> Result<(), NodeStop> {
+        self.bookkeeper.advance(4096)?;
+        let acknowledged = self.shipping.acknowledged();
+        let upkept = match self.upkeep.prepare() {
+            Err(error) if error.is_full() => Ok(()),
+            other => other.map(|_| ()),
+        };
+        upkept.map_err(BookkeeperError::from)?;
+        if self.bookkeeper.wants_checkpoint() || dice.one_in(200) {
+            match self.bookkeeper.checkpoint(acknowledged) {
+                Err(error) if error.is_full() => {}
+                other => other?,
+            }
+        } else {
+            self.bookkeeper.recycle(acknowledged)?;
+        }
+        Ok(())
+    }
+}
+
+fn home(terminal: TerminalId, workers: usize) -> usize {
+    (terminal.0 % workers as u64) as usize
+}
+
+/// Nobody waits: everything is stepped.
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// Small, so that a run goes through many segments and checkpoints.
+const SEGMENT_BYTES: u64 = 16 << 10;
+const CHECKPOINT_BYTES: u64 = 8 << 10;
+/// The most records one request makes.
+const RECORDS_PER_REQUEST_MAX: usize = 64;

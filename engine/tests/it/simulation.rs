@@ -1,0 +1,27 @@
+//! The whole network on virtual time, from many seeds.
+
+use engine::sim::{Options, Summary, run};
+
+#[test]
+fn no_law_breaks_in_any_of_many_simulated_networks() {
+    let seeds = std::env::var("PINWHEEL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    let first = std::env::var("PINWHEEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut total = Summary::default();
+    for seed in first..first + seeds {
+        println!("seed {seed}");
+        let workers = 1 + (seed % 3) as usize;
+        let summary = run(Options { seed, steps: 20_000, terminals: 12, workers });
+        total.sold += summary.sold;
+        total.node_kills += summary.node_kills;
+        total.node_power_losses += summary.node_power_losses;
+        total.hub_kills += summary.hub_kills;
+        total.cuts += summary.cuts;
+        total.wipes += summary.wipes;
+    }
+    println!("{total:?}");
+    assert!(total.sold > 100 * seeds, "the simulated terminals must sell: {total:?}");
+    assert!(
+        total.node_kills > seeds && total.node_power_losses > seeds && total.hub_kills > seeds,
+        "{total:?}"
+    );
+}
