@@ -12,9 +12,9 @@ use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
 use crate::limits::{
-    ARRIVALS_MAX, BACK_OFF_MS_MAX, BACK_OFF_MS_MIN, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX,
-    OUTBOX_BYTES_MAX, PING_INTERVAL_S, READ_BYTES_MAX, RECORDS_PER_REQUEST_MAX, SESSION_WAITING_BYTES_MAX,
-    STALL_MS_MAX, STOP_MS_MAX, WAIT_MS, WORKER_MESSAGES_MAX,
+    ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, OUTBOX_BYTES_MAX, READ_BYTES_MAX,
+    RECORDS_PER_REQUEST_MAX, SESSION_WAITING_BYTES_MAX, STALL_MS_MAX, STOP_MS_MAX, WAIT_MS,
+    WORKER_MESSAGES_MAX,
 };
 use crate::pool::Range;
 use crate::registry::{Registry, State};
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::control::{ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
-use wire::message::{Addresses, LaterReason, RefuseReason, Reply, Request, WINDOW, Welcome};
+use wire::message::{LaterReason, RefuseReason, Reply, Request};
 use wire::session::Inbound;
 
 /// What the rest of the node tells a worker.
@@ -252,19 +252,7 @@ impl<S: Sealed> Worker<S> {
                 continue;
             }
             if recheck(key, &mut self.seller, &mut self.sessions, now) {
-                let (next_sequence, window_base) = self.seller.sequences(terminal, key_epoch);
-                let welcome = Welcome {
-                    seller: self.seller.id(),
-                    key_epoch,
-                    next_sequence,
-                    window_base,
-                    window: WINDOW as u8,
-                    ping_interval_s: PING_INTERVAL_S,
-                    back_off_min_ms: BACK_OFF_MS_MIN,
-                    back_off_max_ms: BACK_OFF_MS_MAX,
-                    catalogue_version: (self.seller.registry().version() & u64::from(u32::MAX)) as u32,
-                    addresses: Addresses::default(),
-                };
+                let welcome = self.seller.welcome(terminal, key_epoch);
                 self.sessions.send(key, 0, &Reply::Welcome(welcome));
                 self.sessions.list(key);
             }
