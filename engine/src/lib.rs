@@ -3,6 +3,7 @@
 //! `spec/architecture.md` is the map.
 
 pub mod audit;
+pub mod commit;
 pub mod disk;
 pub mod hub;
 pub mod ids;

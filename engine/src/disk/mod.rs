@@ -4,6 +4,8 @@
 //! knows for every sector what is stored and what is durable, and can lose power.
 
 pub mod heap;
+pub mod lock;
+pub mod mapped;
 
 use std::fmt;
 
@@ -24,7 +26,7 @@ pub trait Disk: Send + Sync + 'static {
     /// [`DiskError`], with [`DiskError::is_full`] when there is no room; nothing of that name is left then.
     fn create_region(&self, path: &str, size_bytes: u64) -> Result<Self::Region, DiskError>;
 
-    /// Opens a file made by [`Disk::create_region`].
+    /// Opens a file made by [`Disk::create_region`]. A region has one owner at a time.
     ///
     /// # Errors
     /// [`DiskError`].
@@ -42,6 +44,13 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// [`DiskError`].
     fn open(&self, path: &str) -> Result<Self::Content, DiskError>;
+
+    /// Reads part of a file, also of one that is open as a region: what is stored there, durable or not. Fewer bytes
+    /// than `length` only at the file's end.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn read(&self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, DiskError>;
 
     /// Adds bytes to the end of a file (made when missing) and syncs it; returns the file's new length.
     ///
