@@ -252,19 +252,7 @@ impl<S: Sealed> Worker<S> {
                 continue;
             }
             if recheck(key, &mut self.seller, &mut self.sessions, now) {
-                let (next_sequence, window_base) = self.seller.sequences(terminal, key_epoch);
-                let welcome = Welcome {
-                    seller: self.seller.id(),
-                    key_epoch,
-                    next_sequence,
-                    window_base,
-                    window: WINDOW as u8,
-                    ping_interval_s: PING_INTERVAL_S,
-                    back_off_min_ms: BACK_OFF_MS_MIN,
-                    back_off_max_ms: BACK_OFF_MS_MAX,
-                    catalogue_version: (self.seller.registry().version() & u64::from(u32::MAX)) as u32,
-                    addresses: Addresses::default(),
-                };
+                let welcome = self.seller.welcome(terminal, key_epoch);
                 self.sessions.send(key, 0, &Reply::Welcome(welcome));
                 self.sessions.list(key);
             }
