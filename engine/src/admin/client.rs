@@ -29,9 +29,7 @@ pub fn ask(
     mut hear: impl FnMut(Reply),
 ) -> Result<Reply, AskError> {
     let stream = match UnixStream::connect(data.join(SOCKET_FILE)) {
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-        {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Err(AskError::NotRunning);
         }
         connected => connected?,

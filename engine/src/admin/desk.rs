@@ -88,7 +88,14 @@ fn try_answer(
                 Ok(profile) => {
                     let input = input.take(bytes);
                     let expiry = Expiry(expiry);
-                    Reply::Delivered(office.intake(&variety, &profile, expiry, input, bytes, &mut progress)?)
+                    Reply::Delivered(office.intake(
+                        &variety,
+                        &profile,
+                        expiry,
+                        input,
+                        bytes,
+                        &mut progress,
+                    )?)
                 }
                 Err(reason) => Reply::No { reason },
             }

@@ -12,8 +12,8 @@ use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
 use crate::limits::{
-    ARRIVALS_MAX, BACK_OFF_MS_MAX, BACK_OFF_MS_MIN, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX,
-    OUTBOX_BYTES_MAX, PING_INTERVAL_S, READ_BYTES_MAX, RECORDS_PER_REQUEST_MAX, SESSION_WAITING_BYTES_MAX,
+    ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX,
+    OUTBOX_BYTES_MAX, READ_BYTES_MAX, RECORDS_PER_REQUEST_MAX, SESSION_WAITING_BYTES_MAX,
     STALL_MS_MAX, STOP_MS_MAX, WAIT_MS, WORKER_MESSAGES_MAX,
 };
 use crate::pool::Range;
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::control::{ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
-use wire::message::{Addresses, LaterReason, RefuseReason, Reply, Request, WINDOW, Welcome};
+use wire::message::{LaterReason, RefuseReason, Reply, Request};
 use wire::session::Inbound;
 
 /// What the rest of the node tells a worker.
