@@ -45,14 +45,14 @@ impl Filter {
     }
 
     fn block(&self, (upper, _): Fingerprint) -> usize {
-        (u128::from(upper) * self.blocks.len() as u128 >> 64) as usize
+        ((u128::from(upper) * self.blocks.len() as u128) >> 64) as usize
     }
 }
 
 fn mask((_, lower): Fingerprint) -> [u64; 8] {
     let mut mask = [0; 8];
     for probe in 0..PROBES {
-        let bit = lower >> (9 * probe) & 511;
+        let bit = (lower >> (9 * probe)) & 511;
         mask[(bit / 64) as usize] |= 1 << (bit % 64);
     }
     mask

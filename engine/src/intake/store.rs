@@ -175,7 +175,7 @@ mod tests {
                 let claims = claims(batch * 1000..(batch + 1) * 1000);
                 assert_eq!(store.claim(BatchId(batch), &claims, &|_| true, &mut |_| {}).unwrap(), []);
             }
-            let filter = store.front.lock().unwrap().filter.as_ref().map(|filter| filter.inserted());
+            let filter = store.front.lock().unwrap().filter.as_ref().map(Filter::inserted);
             assert_eq!(filter, Some(10_000), "an empty store has its filter from the start");
         }
         let store = FingerprintStore::open(directory.path()).unwrap();
