@@ -50,8 +50,8 @@ impl FingerprintStore {
     /// Fills the filter if that is worth while before `more` questions.
     fn prepare(&self, front: &mut Front, more: u64) -> Result<(), FingerprintError> {
         let known = self.seen.approximate_len() as u64;
-        let wanted = match &front.filter {
-            Some(filter) => filter.is_outgrown(),
+        let wanted = match &mut front.filter {
+            Some(filter) => !filter.make_room(more),
             None => (front.asked + more).saturating_mul(KNOWN_PER_QUESTION) >= known,
         };
         if !wanted {
