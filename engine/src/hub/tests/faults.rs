@@ -203,7 +203,8 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     bench.tell(ToHub::Need { request: 1, variety: VarietyId(1), count: 7 });
     bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
     bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true });
-    bench.tell(ToHub::Journal { from: 0, bytes: Bytes::from_static(&[1; 64]) });
+    let mut journal = archive::NodeJournal::new();
+    bench.tell(journal.ship());
     let (before, registry) = (bench.hub.books.clone(), Arc::clone(bench.hub.registry()));
 
     let mut again = store.clone();
