@@ -33,8 +33,8 @@ pub trait Fingerprints: Send + Sync {
     ) -> Result<Vec<Seen>, FingerprintError>;
 }
 
-/// A keyed 128-bit fingerprint.
-pub type Fingerprint = [u8; 16];
+/// A keyed 128-bit fingerprint: its upper and its lower half.
+pub type Fingerprint = (u64, u64);
 
 /// One fingerprint and whose it is. Ordered by fingerprint first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -121,11 +121,11 @@ impl Fingerprinter {
             bare[length] = byte;
             length += 1;
         }
-        self.pins.hash(&bare[..length]).as_bytes()
+        self.pins.hash(&bare[..length]).as_u64()
     }
 
     pub(super) fn serial(&self, serial: &Serial) -> Fingerprint {
-        self.serials.hash(serial.as_bytes()).as_bytes()
+        self.serials.hash(serial.as_bytes()).as_u64()
     }
 }
 
@@ -167,13 +167,7 @@ pub(super) mod tests {
     use crate::stock::NodeKeys;
 
     fn claims(range: std::ops::Range<u32>) -> Vec<Claim> {
-        range
-            .map(|number| {
-                let mut fingerprint = [0; 16];
-                fingerprint[..4].copy_from_slice(&number.to_be_bytes());
-                Claim { fingerprint, line: number, what: What::Pin }
-            })
-            .collect()
+        range.map(|number| Claim { fingerprint: (number.into(), 0), line: number, what: What::Pin }).collect()
     }
 
     /// What every store must do.

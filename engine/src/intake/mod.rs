@@ -6,6 +6,7 @@
 //!
 //! Everything here runs for as long as a file takes and belongs on a thread of its own.
 
+mod filter;
 pub mod fingerprint;
 pub mod mint;
 mod parse;
