@@ -1,8 +1,8 @@
 //! The real disk: files under one directory, regions and contents as memory mappings.
 //!
 //! All the engine's `unsafe` about storage is here. A mapping is sound as long as nobody else changes the file: the
-//! data directory's lock keeps other instances out, a lock on the file keeps a region to one owner, contents are never
-//! written again, and both are replaced only by rename. What remains is a file that is cut short from outside, or a medium
+//! data directory's lock keeps other instances out, a region has one owner in this process, contents are never written
+//! again, and both are replaced only by rename. What remains is a file that is cut short from outside, or a medium
 //! that cannot read it: the system then sends SIGBUS, and the handler below ends the process, naming file and
 //! offset, before the touched bytes mean anything.
 #![allow(unsafe_code)]
@@ -10,6 +10,7 @@
 use super::lock::DirLock;
 use super::{Disk, DiskError, Region};
 use memmap2::{Mmap, MmapMut};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
@@ -102,12 +103,17 @@ impl Disk for MappedDisk {
             if metadata.blocks() * 512 < metadata.len() {
                 fill_holes(&file, metadata.len())?;
             }
-            // Held as long as the descriptor: a second region of the same file would alias this one's memory.
-            file.try_lock().map_err(io::Error::from)?;
-            // SAFETY: the file is this process's alone (directory lock), and this region's alone (its own lock).
+            let ownership = Ownership::take(&metadata)?;
+            // SAFETY: the file is this process's alone (directory lock), and this region's alone (ownership).
             let map = unsafe { MmapMut::map_mut(&file) }?;
             let registration = Registration::new(&map, &path);
-            Ok(MappedRegion { _registration: registration, map, file, path: path.clone() })
+            Ok(MappedRegion {
+                _registration: registration,
+                map,
+                file,
+                path: path.clone(),
+                _ownership: ownership,
+            })
         };
         open().map_err(failed("open", &path))
     }
@@ -231,6 +237,8 @@ pub struct MappedRegion {
     map: MmapMut,
     file: File,
     path: PathBuf,
+    // Dropped after the mapping.
+    _ownership: Ownership,
 }
 
 impl MappedRegion {
@@ -322,6 +330,27 @@ fn fill_holes(file: &File, length: u64) -> io::Result<()> {
     // SAFETY: the descriptor is open as long as `file` is borrowed; no memory is passed.
     let code = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) };
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// The right to map a file for writing: a second region of it would alias the memory of the first.
+#[derive(Debug)]
+struct Ownership {
+    device: u64,
+    inode: u64,
+}
+
+impl Ownership {
+    fn take(metadata: &fs::Metadata) -> io::Result<Self> {
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        let is_new = OWNED.lock().unwrap_or_else(PoisonError::into_inner).insert((device, inode));
+        if is_new { Ok(Self { device, inode }) } else { Err(ErrorKind::ResourceBusy.into()) }
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        OWNED.lock().unwrap_or_else(PoisonError::into_inner).remove(&(self.device, self.inode));
+    }
 }
 
 /// A mapping's line in the table that the SIGBUS handler reads.
@@ -446,6 +475,9 @@ fn install_bus_handler() {
 pub const LOST_MAPPING_EXIT_CODE: i32 = 74;
 
 static ZERO_PAGE: [u8; 4096] = [0; 4096];
+
+/// Device and inode of every file that is open as a region.
+static OWNED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 static REGISTERING: Mutex<()> = Mutex::new(());
 static LINES: [Line; LINES_MAX] = [const {
