@@ -178,6 +178,14 @@ impl Till {
                 }
                 Err(Exit::no(format!("declined: {reason:?}")))
             }
+            Vended::Final(id, state) => {
+                let state = format!("{state:?}").to_lowercase();
+                if self.json {
+                    say_json(&slip("final", id, Some(state)));
+                    return Err(Exit::said());
+                }
+                Err(Exit::no(format!("sale number {} is {state}", id.sequence)))
+            }
             Vended::Unresolved(id, reason) => {
                 let reason = reason.map_or_else(|| "NoAnswer".to_owned(), |reason| format!("{reason:?}"));
                 if self.json {

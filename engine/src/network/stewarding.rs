@@ -149,7 +149,7 @@ impl Desk {
                 self.tick();
             }
             self.act()?;
-            if let Some(range) = self.shipping.poll().map_err(Failure::Journal)? {
+            if let Some(range) = self.shipping.poll(now.monotonic_ms).map_err(Failure::Journal)? {
                 self.send(range);
             }
             if let Some(by_ms) = stop_by_ms
