@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use wire::message::{Attempt, KeyEpoch, RefuseReason, Reply, Request, SequenceState, TerminalId};
+use wire::message::{
+    Attempt, DeclineReason, KeyEpoch, RefuseReason, Reply, Request, SequenceState, TerminalId,
+};
 
 const KILLS: usize = 50;
 const TILLS: u32 = 8;
@@ -26,8 +28,10 @@ const TILLS: u32 = 8;
 struct Told {
     /// PIN and reference by sequence.
     sold: HashMap<u64, (Vec<u8>, u64)>,
-    /// The sequence in hand: stored before it is sent.
+    /// The sequence in hand, stored before it is sent; 0: none.
     asking: u64,
+    /// The highest sequence used.
+    used: u64,
     /// Sold and not confirmed yet.
     unconfirmed: Option<u64>,
 }
@@ -39,7 +43,7 @@ fn law_1_2_4_fifty_kills_under_load_lose_no_pin_and_sell_none_twice() {
     let scratch = scratch();
     let mut network = Process::start(scratch.path());
     let (code, product, face_value) = network.variety();
-    network.mint(&code, 60_000);
+    network.mint(&code, 20_000);
     let keys = network.add_terminals(TILLS);
     let address = Arc::new(Mutex::new(network.address));
     let over = Arc::new(AtomicBool::new(false));
@@ -60,6 +64,7 @@ fn law_1_2_4_fifty_kills_under_load_lose_no_pin_and_sell_none_twice() {
         network = Process::start(scratch.path());
         *address.lock().unwrap() = network.address;
         network.audit();
+        network.mint(&code, 5_000);
     }
     over.store(true, Ordering::Relaxed);
     let told: Vec<Told> = tills.into_iter().map(|till| till.join().unwrap()).collect();
@@ -97,18 +102,22 @@ fn run_till(key: &KeyRow, address: &Mutex<SocketAddr>, over: &AtomicBool, of: (u
 /// One vend of a till, repeated if it may have been sent before; every other one is confirmed by the next.
 fn step(till: &mut Till, told: &mut Told, of: (u32, u64)) -> Result<(), crate::support::till::Lost> {
     let attempt = if told.asking == 0 {
-        told.asking = told.sold.keys().max().copied().unwrap_or(0) + 1;
+        told.used += 1;
+        told.asking = told.used;
         Attempt::First
     } else {
         Attempt::Repeat
     };
     let sequence = told.asking;
-    let confirmed = told.unconfirmed.map_or(0, |unconfirmed| 1 << (sequence - 1 - unconfirmed));
+    let confirmed =
+        told.unconfirmed.map_or(0, |unconfirmed| 1u64.unbounded_shl((sequence - 1 - unconfirmed) as u32));
     match till.vend(attempt, sequence, of, confirmed)? {
         Reply::Sold(sold) => {
             assert_eq!(sold.sequence, sequence);
             let answer = (sold.pin.as_bytes().to_vec(), sold.reference);
             assert!(told.sold.insert(sequence, answer.clone()).is_none());
+            told.unconfirmed = Some(sequence);
+            told.asking = 0;
             // The same question again, at once: the same answer.
             if sequence % 7 == 0 {
                 match till.vend(Attempt::Repeat, sequence, of, 0)? {
@@ -118,10 +127,13 @@ fn step(till: &mut Till, told: &mut Told, of: (u32, u64)) -> Result<(), crate::s
                     other => panic!("law 4: {other:?}"),
                 }
             }
-            told.unconfirmed = Some(sequence);
-            told.asking = 0;
         }
         Reply::Later { .. } => thread::sleep(Duration::from_millis(2)),
+        // The tills sold faster than stock came in.
+        Reply::Declined { reason: DeclineReason::OutOfStock, .. } => {
+            told.asking = 0;
+            thread::sleep(Duration::from_millis(2));
+        }
         other => panic!("sequence {sequence}: {other:?}"),
     }
     Ok(())
