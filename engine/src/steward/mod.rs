@@ -10,6 +10,8 @@
 mod content;
 mod levels;
 mod shipping;
+#[cfg(test)]
+mod tests;
 
 pub use content::Content;
 pub use levels::Levels;
@@ -55,6 +57,10 @@ pub struct Steward<D: Disk> {
     waiting: VecDeque<Waiting>,
     registry: Arc<Registry>,
     hub_epoch: u64,
+    /// The disk had no room for it: nothing is taken from this hub before it is stored.
+    hub_epoch_unstored: bool,
+    /// A transfer was refused, for lack of room mostly: nothing is asked for before this, in [`Now::monotonic_ms`].
+    ask_after_ms: u64,
     link: Link,
     next_request: u64,
     records: Vec<RecordBytes>,
@@ -194,6 +200,8 @@ impl<D: Disk> Steward<D> {
             waiting: VecDeque::new(),
             registry,
             hub_epoch,
+            hub_epoch_unstored: false,
+            ask_after_ms: 0,
             link: Link::Down,
             next_request: 1,
             records: Vec::new(),
@@ -274,8 +282,11 @@ impl<D: Disk> Steward<D> {
                     return Err(StewardError::OldHub { hub_epoch, seen: self.hub_epoch });
                 }
                 if hub_epoch > self.hub_epoch {
-                    self.disk.write(HUB_EPOCH_FILE, &[&hub_epoch.to_le_bytes()])?;
-                    self.hub_epoch = hub_epoch;
+                    (self.hub_epoch, self.hub_epoch_unstored) = (hub_epoch, true);
+                }
+                match self.store_hub_epoch() {
+                    Err(StewardError::Disk(error)) if error.is_full() => {}
+                    stored => stored?,
                 }
                 self.link = Link::Resuming;
                 self.actions.push_back(StewardAction::Acknowledged { position: journal_acked });
@@ -365,6 +376,9 @@ impl<D: Disk> Steward<D> {
                     Err(error) => return Err(error),
                 },
                 TakerAction::Record(record) => {
+                    if matches!(record, Record::Refused(_)) {
+                        self.ask_after_ms = now.monotonic_ms + REFUSED_REST_MS;
+                    }
                     self.unmade.push_back(record);
                     self.make_records();
                 }
@@ -380,7 +394,16 @@ impl<D: Disk> Steward<D> {
         Ok(())
     }
 
+    fn store_hub_epoch(&mut self) -> Result<(), StewardError> {
+        if self.hub_epoch_unstored {
+            self.disk.write(HUB_EPOCH_FILE, &[&self.hub_epoch.to_le_bytes()])?;
+            self.hub_epoch_unstored = false;
+        }
+        Ok(())
+    }
+
     fn write_content(&mut self, offer: &Offer, records: &[u8]) -> Result<(), StewardError> {
+        self.store_hub_epoch()?;
         let block = offer.span.block;
         let wrong = |source| StewardError::Key { block: block.0, source };
         let key = self.link_keys.link().unwrap(block, &offer.wrapped_key).map_err(wrong)?;
@@ -448,7 +471,7 @@ impl<D: Disk> Steward<D> {
                     self.hand_out(vec![handed]);
                     continue;
                 }
-                if self.link == Link::Ready {
+                if self.link == Link::Ready && now.monotonic_ms >= self.ask_after_ms {
                     waiting.request = self.next_request;
                     self.next_request += 1;
                     self.send(ToHub::Urgent { request: waiting.request, variety });
@@ -461,7 +484,7 @@ impl<D: Disk> Steward<D> {
 
     /// Asks for stock of every variety that is below its low mark.
     fn ask(&mut self, now: &Now) {
-        if self.link != Link::Ready {
+        if self.link != Link::Ready || now.monotonic_ms < self.ask_after_ms {
             return;
         }
         let registry = self.registry.clone();
@@ -559,5 +582,7 @@ fn coming_of(offer: &Offer, variety: VarietyId) -> u64 {
 const REGISTRY_FILE: &str = "registry";
 /// The highest hub epoch seen.
 const HUB_EPOCH_FILE: &str = "hub-epoch";
+/// How long nothing is asked for after a refused transfer, in milliseconds: each costs both ends a record.
+const REFUSED_REST_MS: u64 = 5_000;
 /// Vends that are remembered to be waiting; the oldest are forgotten first, as they time out first.
 const WAITING_MAX: usize = 65_536;

@@ -1,5 +1,8 @@
 //! Tests of the engine from outside.
 
+mod damage;
+mod durable;
+mod full;
 mod killed;
 mod pool;
 mod simulation;
