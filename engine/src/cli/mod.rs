@@ -16,6 +16,7 @@ use crate::ids::TerminalId;
 use crate::stock::Expiry;
 use clap::{Args, Parser, Subcommand};
 use screen::complain;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -261,7 +262,13 @@ pub fn main() -> ExitCode {
     };
     let log = if matches!(cli.command, Command::Up(_)) { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("PINWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new(log));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
     let Cli { data, json, command } = cli;
     let office = office::Caller { data, json };
     let outcome = match command {

@@ -17,6 +17,8 @@ mod failure;
 mod hub;
 mod office;
 mod stewarding;
+#[cfg(test)]
+mod tests;
 
 pub use failure::Failure;
 use office::Standing;
@@ -125,6 +127,7 @@ impl Network {
             data.join(HUB).join("hub.db"),
             Arc::clone(&hub_disk),
             Arc::clone(&hub_keys),
+            joined(&data.join(SELLER)).is_some(),
             clock,
             random,
             fatal,
@@ -265,11 +268,7 @@ impl Network {
 /// The seller's number and the keys of its link, made at the hub when there is none yet.
 fn join_hub(data: &Path, hub: &HubHandle) -> Result<(SellerId, Arc<NodeKeys>), Failure> {
     let directory = data.join(SELLER);
-    let joined = std::fs::read_dir(&directory)
-        .map_err(|source| Failure::Directory { path: directory.clone(), source })?
-        .filter_map(Result::ok)
-        .find_map(|entry| link_number(entry.file_name().to_str()?));
-    let (seller, node_key) = if let Some(seller) = joined {
+    let (seller, node_key) = if let Some(seller) = joined(&directory) {
         (seller, None)
     } else {
         let known = hub.ask(|hub| {
@@ -303,6 +302,12 @@ fn join_hub(data: &Path, hub: &HubHandle) -> Result<(SellerId, Arc<NodeKeys>), F
         return Err(Failure::SellerLost { seller, directory });
     }
     Ok((seller, Arc::new(keys)))
+}
+
+/// The seller that this directory belongs to, if it has joined a hub.
+fn joined(directory: &Path) -> Option<SellerId> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| link_number(entry.file_name().to_str()?)).next()
 }
 
 /// The seller's number in the name of its link key's file.
