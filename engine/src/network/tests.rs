@@ -364,7 +364,7 @@ impl Raw {
 
     fn frame(&mut self, request: &Request) -> Vec<u8> {
         let mut frame = [0; 512];
-        self.correlation += 1;
+        self.correlation = self.correlation.wrapping_add(1);
         let length = self.session.as_mut().unwrap().send(self.correlation, request, &mut frame);
         frame[..length].to_vec()
     }
