@@ -221,7 +221,7 @@ impl Caller {
                 };
                 match self.request(&Request::AddVariety(row), None)? {
                     Reply::Added { id } if self.json => {
-                        say_json(&serde_json::json!({ "id": id, "code": code }))
+                        say_json(&serde_json::json!({ "id": id, "code": code }));
                     }
                     Reply::Added { .. } => say(&format!("{code} added\n")),
                     other => return Err(unexpected(other)),
@@ -286,7 +286,7 @@ impl Caller {
 }
 
 /// A thread cannot go on: nothing may be said to anyone any more.
-pub(super) fn fatal(failure: Failure) -> ! {
+pub(super) fn fatal(failure: &Failure) -> ! {
     tracing::error!("{failure}");
     let code = match failure {
         Failure::NotDurable(_) => code::NOT_DURABLE,

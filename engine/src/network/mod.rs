@@ -65,7 +65,7 @@ pub struct Options {
     /// Fills bytes from a cryptographic generator.
     pub random: Random,
     /// Called by a thread that cannot go on: the process has to end at once, without a word to anyone.
-    pub fatal: fn(Failure) -> !,
+    pub fatal: fn(&Failure) -> !,
 }
 
 /// How to sell.
@@ -332,12 +332,12 @@ fn log_recovery<D: Disk>(journal: &crate::journal::Journal<D>) {
 /// Starts a thread that ends the process when it cannot go on.
 fn spawn(
     name: &str,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
     run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> JoinHandle<()> {
     let guarded = move || {
         if let Err(failure) = run() {
-            fatal(failure);
+            fatal(&failure);
         }
     };
     Builder::new().name(name.to_owned()).spawn(guarded).expect("the system has room for another thread")

@@ -215,13 +215,13 @@ impl Office {
     pub fn mint(
         &self,
         variety: &str,
-        recipe: Recipe,
+        recipe: &Recipe,
         expiry: Expiry,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Delivered, NotDone> {
         self.deliver(variety, expiry, progress, |order, tools| {
             let serial_prefix = format!("{}{:06}", recipe.serial_prefix, order.batch.0);
-            mint(order, &Recipe { serial_prefix, ..recipe }, tools).map_err(Into::into)
+            mint(order, &Recipe { serial_prefix, ..recipe.clone() }, tools).map_err(Into::into)
         })
     }
 

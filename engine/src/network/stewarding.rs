@@ -57,7 +57,7 @@ pub(super) fn start(
     front: FrontHandle,
     standing: Arc<Standing>,
     clock: Clock,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
 ) -> StewardingHandle {
     let (nudge, nudges) = Nudge::new();
     let records = committer.sender(Arc::new(nudge));
