@@ -307,7 +307,7 @@ fn status_text(status: &Status) -> String {
         (None, ..) => "not running".to_owned(),
         (Some(address), true, false) => format!("selling on {address}"),
         (Some(address), false, false) => format!("selling on {address}; the hub does not answer"),
-        (Some(address), _, true) => format!("on {address}; the disk is full: sales are put off"),
+        (Some(address), _, true) => format!("on {address}; the disk is full"),
     };
     let mut text = format!("\n  {state}\n\n");
     if status.address.is_some() {
