@@ -24,7 +24,7 @@ pub const LOGIN_MS_MAX: u64 = 10_000;
 /// A terminal sends something at least this often, in seconds.
 pub const PING_INTERVAL_S: u16 = 60;
 /// A session that was silent this long is ended, in milliseconds.
-pub const IDLE_MS_MAX: u64 = 150_000;
+pub const IDLE_MS_MAX: u64 = 120_000;
 /// A session that takes none of its replies for this long is ended, in milliseconds.
 pub const STALL_MS_MAX: u64 = 10_000;
 /// How long the last words to a terminal may take to arrive, in milliseconds.

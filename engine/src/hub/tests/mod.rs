@@ -120,7 +120,7 @@ fn load<S: Store>(store: S, disk: &HeapDisk) -> Result<Hub<S, HeapDisk>, HubErro
     Hub::load(store, Arc::new(disk.clone()), Arc::new(NodeKeys::from_node_key(&[9; 32])))
 }
 
-fn make_block(disk: &HeapDisk, properties: BlockProperties, count: u32) -> NewBlock {
+fn make_block(disk: &impl Disk, properties: BlockProperties, count: u32) -> NewBlock {
     let data_key = DataKey::from_bytes([properties.block.0 as u8; 32]);
     let sealer = BlockKey::new(properties, &data_key);
     let pin = |index: u32| {
