@@ -135,7 +135,8 @@ impl Network {
         let (seller_id, link_keys) = join_hub(&data, &hub)?;
 
         let journal = JournalOptions::with_segment_bytes(segment_bytes_of(&data, segment_bytes));
-        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, CHECKPOINT_BYTES)?;
+        let checkpoint_bytes = CHECKPOINT_BYTES.min(journal.segment_bytes);
+        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, checkpoint_bytes)?;
         let (upkeep, reader) = (journal.upkeep(), journal.reader());
         log_recovery(&journal);
         let space = journal.space();
@@ -364,5 +365,5 @@ impl Wake for Nudge {
 const HUB: &str = "hub";
 /// The seller's part.
 const SELLER: &str = "seller";
-/// A checkpoint is written when so much journal has been read since the last one.
+/// A checkpoint is written when so much journal, or a segment, has been read since the last one.
 const CHECKPOINT_BYTES: u64 = 32 << 20;
