@@ -16,6 +16,7 @@ use crate::ids::TerminalId;
 use crate::stock::Expiry;
 use clap::{Args, Parser, Subcommand};
 use screen::complain;
+use std::error::Error;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -272,7 +273,7 @@ pub fn main() -> ExitCode {
     let Cli { data, json, command } = cli;
     let office = office::Caller { data, json };
     let outcome = match command {
-        Command::Up(args) => up::up(&office, args),
+        Command::Up(args) => up::up(&office, &args),
         Command::Buy(args) => buy::buy(&office, &args),
         Command::Intake(args) => office.intake(args),
         Command::Mint(args) => office.mint(args),
@@ -301,16 +302,16 @@ struct Exit {
 }
 
 impl Exit {
-    fn no(reason: impl ToString) -> Self {
-        Self { code: code::NO, reason: Some(reason.to_string()) }
+    fn no<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::NO, reason: Some(reason.into().to_string()) }
     }
 
-    fn usage(reason: impl ToString) -> Self {
-        Self { code: code::USAGE, reason: Some(reason.to_string()) }
+    fn usage<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::USAGE, reason: Some(reason.into().to_string()) }
     }
 
-    fn unreachable(reason: impl ToString) -> Self {
-        Self { code: code::UNREACHABLE, reason: Some(reason.to_string()) }
+    fn unreachable<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::UNREACHABLE, reason: Some(reason.into().to_string()) }
     }
 
     fn said() -> Self {

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// The hub as it runs here.
 pub(super) type LiveHub = Hub<SqliteStore, MappedDisk>;
 
+/// A question, which answers itself.
+pub(super) type Look = Box<dyn FnOnce(&LiveHub) + Send>;
+
 /// What others want of the hub.
 pub(super) enum HubMessage {
     /// The seller connects, under a number that grows with every connection.
@@ -30,7 +33,7 @@ pub(super) enum HubMessage {
     /// An operator's command.
     Command(Command, Sender<Result<Done, CommandError>>),
     /// Someone looks.
-    Look(Box<dyn FnOnce(&LiveHub) + Send>),
+    Look(Look),
     /// End.
     Stop,
 }
@@ -134,7 +137,7 @@ pub(super) fn start(
     may_be_absent: bool,
     clock: Clock,
     random: Random,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
 ) -> Result<(HubHandle, Arc<Batches>), Failure> {
     let batches = Arc::<Batches>::default();
     let hub = match load(&database, &disk, &keys) {
@@ -200,7 +203,7 @@ impl Desk {
     /// Works until it is told to stop.
     fn serve(&mut self, hub: &mut LiveHub, messages: &Receiver<HubMessage>) -> Result<(), HubError> {
         let mut tickets = HashMap::new();
-        let mut looks: Vec<Box<dyn FnOnce(&LiveHub) + Send>> = Vec::new();
+        let mut looks: Vec<Look> = Vec::new();
         let mut next_ticket = 0;
         loop {
             let mut message = messages.recv_timeout(TURN).ok();

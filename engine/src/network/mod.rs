@@ -65,7 +65,7 @@ pub struct Options {
     /// Fills bytes from a cryptographic generator.
     pub random: Random,
     /// Called by a thread that cannot go on: the process has to end at once, without a word to anyone.
-    pub fatal: fn(Failure) -> !,
+    pub fatal: fn(&Failure) -> !,
 }
 
 /// How to sell.
@@ -135,7 +135,8 @@ impl Network {
         let (seller_id, link_keys) = join_hub(&data, &hub)?;
 
         let journal = JournalOptions::with_segment_bytes(segment_bytes_of(&data, segment_bytes));
-        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, CHECKPOINT_BYTES)?;
+        let checkpoint_bytes = CHECKPOINT_BYTES.min(journal.segment_bytes);
+        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, checkpoint_bytes)?;
         let (upkeep, reader) = (journal.upkeep(), journal.reader());
         log_recovery(&journal);
         let space = journal.space();
@@ -332,12 +333,12 @@ fn log_recovery<D: Disk>(journal: &crate::journal::Journal<D>) {
 /// Starts a thread that ends the process when it cannot go on.
 fn spawn(
     name: &str,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
     run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> JoinHandle<()> {
     let guarded = move || {
         if let Err(failure) = run() {
-            fatal(failure);
+            fatal(&failure);
         }
     };
     Builder::new().name(name.to_owned()).spawn(guarded).expect("the system has room for another thread")
@@ -364,5 +365,5 @@ impl Wake for Nudge {
 const HUB: &str = "hub";
 /// The seller's part.
 const SELLER: &str = "seller";
-/// A checkpoint is written when so much journal has been read since the last one.
+/// A checkpoint is written when so much journal, or a segment, has been read since the last one.
 const CHECKPOINT_BYTES: u64 = 32 << 20;

@@ -101,7 +101,7 @@ impl Bench {
     fn raw(&self, terminal: u64) -> Raw {
         let key = *self.keys[terminal as usize - 1].expose();
         let mut raw = Raw::open(self.address, terminal, &key, Mode::Sealed).unwrap();
-        assert!(matches!(raw.receive(), Heard::Reply(Reply::Welcome(_))));
+        assert!(matches!(raw.reply(), Reply::Welcome(_)));
         raw
     }
 
@@ -119,7 +119,7 @@ fn start(data: &std::path::Path, levels: Levels) -> (Network, SocketAddr) {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let selling = Selling { listener, clear: false, workers: 2, connections_max: 1000, levels };
-    let fatal = |failure| panic!("{failure}");
+    let fatal = |failure: &super::Failure| panic!("{failure}");
     let selling = Some(selling);
     let options = Options { data: data.into(), selling, segment_bytes: 1 << 20, clock, random, fatal };
     (Network::start(options).unwrap(), address)
@@ -140,18 +140,18 @@ fn a_sold_pin_stays_sold_and_is_repeated_after_a_restart() {
     let mut raw = bench.raw(1);
     raw.send(&Request::Login(Login::EMPTY));
     raw.send(&vend(Attempt::First, 1));
-    assert!(matches!(raw.receive(), Heard::Reply(Reply::Resolved(_))));
-    let Heard::Reply(Reply::Sold(first)) = raw.receive() else { panic!("sold was expected") };
+    assert!(matches!(raw.reply(), Reply::Resolved(_)));
+    let Reply::Sold(first) = raw.reply() else { panic!("sold was expected") };
     bench.restart();
     bench.until(|bench| bench.client(2).connect(PATIENCE).is_ok());
     let mut raw = bench.raw(1);
     raw.send(&Request::Login(Login::EMPTY));
-    assert!(matches!(raw.receive(), Heard::Reply(Reply::Resolved(_))));
+    assert!(matches!(raw.reply(), Reply::Resolved(_)));
     raw.send(&vend(Attempt::First, 1));
     let used = Reply::Refused { sequence: 1, reason: RefuseReason::SequenceUsed };
-    assert_eq!(raw.receive(), Heard::Reply(used));
+    assert_eq!(raw.receive(), Heard::Reply(Box::new(used)));
     raw.send(&vend(Attempt::Repeat, 1));
-    assert_eq!(raw.receive(), Heard::Reply(Reply::Sold(first)));
+    assert_eq!(raw.receive(), Heard::Reply(Box::new(Reply::Sold(first))));
     bench.check();
 }
 
@@ -191,16 +191,43 @@ fn a_seller_without_stock_of_its_own_sells_by_urgent_transfer_until_the_network_
 }
 
 #[test]
+fn the_journal_is_reported_and_recycled_over_many_segments() {
+    let mut bench = Bench::new(12_000, Levels { low: 10_000, target: 12_000 });
+    std::thread::scope(|scope| {
+        for terminal in 1..=2 {
+            let mut client = bench.client(terminal);
+            scope.spawn(move || {
+                for _ in 0..5_000 {
+                    let (id, _) = bought(client.vend(PRODUCT, FACE, PATIENCE));
+                    client.confirm(id, PATIENCE).unwrap();
+                }
+            });
+        }
+    });
+    let first = bench.directory.path().join("seller/journal/0000000000000000.seg");
+    bench.until(|bench| {
+        let status = bench.office().status().unwrap();
+        assert!(status.linked);
+        status.journal_durable > 2 << 20
+            && status.journal_acknowledged >= status.journal_durable - 256
+            && !first.exists()
+    });
+    bench.restart();
+    bench.until(|bench| bench.client(2).connect(PATIENCE).is_ok());
+    bench.check();
+}
+
+#[test]
 fn a_second_session_replaces_the_first_when_its_login_opens_and_not_before() {
     let bench = Bench::new(100, STOCKED);
     let mut first = bench.raw(1);
     first.send(&Request::Login(Login::EMPTY));
-    assert!(matches!(first.receive(), Heard::Reply(Reply::Resolved(_))));
+    assert!(matches!(first.reply(), Reply::Resolved(_)));
     let mut second = bench.raw(1);
     first.send(&Request::Status { sequence: 5 });
-    assert!(matches!(first.receive(), Heard::Reply(Reply::State { .. })), "a hello alone replaces nobody");
+    assert!(matches!(first.reply(), Reply::State { .. }), "a hello alone replaces nobody");
     second.send(&Request::Login(Login::EMPTY));
-    assert!(matches!(second.receive(), Heard::Reply(Reply::Resolved(_))));
+    assert!(matches!(second.reply(), Reply::Resolved(_)));
     assert_eq!(first.receive(), Heard::Bye(ByeReason::Replaced));
     assert_eq!(first.receive(), Heard::End);
     bench.check();
@@ -211,7 +238,7 @@ fn a_new_key_ends_the_session_of_the_old_one() {
     let bench = Bench::new(100, STOCKED);
     let mut raw = bench.raw(1);
     raw.send(&Request::Login(Login::EMPTY));
-    assert!(matches!(raw.receive(), Heard::Reply(Reply::Resolved(_))));
+    assert!(matches!(raw.reply(), Reply::Resolved(_)));
     assert!(matches!(bench.ask(Ask::Rekey { terminal: 1 }), Answer::Keys { .. }));
     assert_eq!(raw.receive(), Heard::Bye(ByeReason::Done));
     let rejected = bench.client(1).connect(PATIENCE).unwrap_err();
@@ -224,7 +251,7 @@ fn every_session_is_told_when_the_node_stops() {
     let mut bench = Bench::new(100, STOCKED);
     let mut raw = bench.raw(1);
     raw.send(&Request::Login(Login::EMPTY));
-    assert!(matches!(raw.receive(), Heard::Reply(Reply::Resolved(_))));
+    assert!(matches!(raw.reply(), Reply::Resolved(_)));
     bench.network.take().unwrap().stop();
     assert_eq!(raw.receive(), Heard::Bye(ByeReason::Stopping));
     assert_eq!(raw.receive(), Heard::End);
@@ -260,7 +287,7 @@ fn what_is_wrong_ends_its_own_connection_with_a_code() {
     let mut raw = bench.raw(1);
     let login = raw.frame(&Request::Login(Login::EMPTY));
     raw.stream.write_all(&login).unwrap();
-    assert!(matches!(raw.receive(), Heard::Reply(Reply::Resolved(_))));
+    assert!(matches!(raw.reply(), Reply::Resolved(_)));
     raw.stream.write_all(&login).unwrap();
     assert_eq!(raw.receive(), Heard::Error(ErrorCode::Unsealing), "a replayed frame");
     bench.check();
@@ -286,7 +313,7 @@ fn a_reader_that_never_reads_is_cut_and_holds_up_nobody() {
     let (mut pending, mut sent) = (Vec::new(), 0);
     loop {
         if pending.is_empty() {
-            pending = (0..100).flat_map(|_| raw.frame(&Request::Catalogue { from: 0 })).collect();
+            pending = (0..100u8).flat_map(|_| raw.frame(&Request::Catalogue { from: 0 })).collect();
         }
         match raw.stream.write(&pending) {
             Ok(written) => {
@@ -325,7 +352,7 @@ struct Raw {
 
 #[derive(Debug, PartialEq)]
 enum Heard {
-    Reply(Reply),
+    Reply(Box<Reply>),
     Bye(ByeReason),
     Error(ErrorCode),
     End,
@@ -347,7 +374,7 @@ impl Raw {
             TerminalHandshake::start(id, epoch, Suite::AesGcm, mode, key, &fresh, &mut hello);
         raw.stream.write_all(&hello[..length]).unwrap();
         loop {
-            if let Some((length, inbound)) = handshake.receive(&mut raw.input).unwrap() {
+            if let Some((length, inbound)) = handshake.receive(&raw.input).unwrap() {
                 raw.input.drain(..length);
                 match inbound {
                     HandshakeInbound::Session(session) => raw.session = Some(session),
@@ -374,12 +401,19 @@ impl Raw {
         self.stream.write_all(&frame).unwrap();
     }
 
+    fn reply(&mut self) -> Reply {
+        match self.receive() {
+            Heard::Reply(reply) => *reply,
+            other => panic!("a reply was expected, not {other:?}"),
+        }
+    }
+
     fn receive(&mut self) -> Heard {
         loop {
             let heard = match &mut self.session {
                 Some(session) => session.receive(&mut self.input).unwrap().map(|(length, inbound)| {
                     let heard = match inbound {
-                        TerminalInbound::Reply { reply, .. } => Heard::Reply(reply),
+                        TerminalInbound::Reply { reply, .. } => Heard::Reply(Box::new(reply)),
                         TerminalInbound::Bye(bye) => Heard::Bye(bye.reason),
                         TerminalInbound::Error(notice) => Heard::Error(notice.code),
                         TerminalInbound::Ping { .. } | TerminalInbound::Pong { .. } => {
