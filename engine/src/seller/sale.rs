@@ -143,10 +143,11 @@ impl<S: Sealed> Seller<S> {
         self.lookups.pop()
     }
 
-    /// Whether this worker holds a PIN of the variety.
+    /// Whether this worker holds a PIN of the variety that may be sold now.
     #[must_use]
-    pub fn has_stock(&self, variety: VarietyId) -> bool {
-        self.lanes.get(&variety).is_some_and(|lane| !lane.is_dry())
+    pub fn has_stock(&self, variety: VarietyId, now: &Now) -> bool {
+        let first_day = self.first_day(variety, now);
+        self.lanes.get(&variety).is_some_and(|lane| !lane.is_dry(|shelf| shelf.last_day >= first_day))
     }
 
     /// What a terminal is told first. The caller fills in other addresses, if there are any.
@@ -179,11 +180,12 @@ impl<S: Sealed> Seller<S> {
         let variety = range.shelf.variety;
         self.lanes.entry(variety).or_default().add(range);
         // Only as many as the lane can serve: the others are still being waited for.
-        while self.has_stock(variety)
+        while self.has_stock(variety, now)
             && let Some(at) = self.parked.iter().position(|parked| parked.variety == variety)
         {
             let parked = self.parked.remove(at);
-            self.sell(&parked.asker, &parked.vend, parked.variety, now, replies);
+            // Judged anew: its dealer or its variety may not be what they were when it began to wait.
+            self.sell_open(&parked.asker, &parked.vend, now, replies);
         }
     }
 
@@ -261,7 +263,8 @@ impl<S: Sealed> Seller<S> {
                 replies.reply(asker, &Reply::Resolved(resolved));
             }
             Request::Catalogue { from } => {
-                let page = super::catalogue::page(&self.registry, *from, |variety| self.has_stock(variety));
+                let has_stock = |variety| self.has_stock(variety, now);
+                let page = super::catalogue::page(&self.registry, *from, has_stock);
                 replies.reply(asker, &Reply::Catalogue(page));
             }
         }
@@ -343,6 +346,8 @@ impl<S: Sealed> Seller<S> {
         if self.stopping {
             return later(asker, vend.sequence, LaterReason::Stopping, replies);
         }
+        // It waits no longer, whatever comes of it now: else it could get a PIN after a final decline.
+        self.unpark(|parked| parked.asker.is_same_vend(parked.vend.sequence, asker, vend.sequence));
         let variety = self.registry.variety_by_face(vend.product, vend.face_value);
         let active = self.registry.dealer(asker.dealer).is_some_and(|dealer| dealer.state == State::Active);
         match variety {
@@ -351,10 +356,7 @@ impl<S: Sealed> Seller<S> {
                 self.decline(asker, vend, DeclineReason::DealerInactive, variety, now, replies);
             }
             None => self.decline(asker, vend, DeclineReason::NoSuchVariety, VarietyId(0), now, replies),
-            Some(variety) => {
-                self.unpark(|parked| parked.asker.is_same_vend(parked.vend.sequence, asker, vend.sequence));
-                self.sell(asker, vend, variety, now, replies);
-            }
+            Some(variety) => self.sell(asker, vend, variety, now, replies),
         }
     }
 
@@ -367,8 +369,7 @@ impl<S: Sealed> Seller<S> {
         now: &Now,
         replies: &mut impl Replies,
     ) {
-        let life = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
-        let first_day = now.day().saturating_add(life);
+        let first_day = self.first_day(variety, now);
         loop {
             // One record for the sale and one for a damaged PIN in its place: nothing may fail after the claim.
             if !self.reserve(2) {
@@ -391,6 +392,12 @@ impl<S: Sealed> Seller<S> {
             self.record(&Record::Sold { vend: vend_name, pin, variety, confirmed, at_ms: now.unix_ms });
             return replies.reply(asker, &sold(vend.sequence, pin, 0, expiry, secret, serial));
         }
+    }
+
+    /// The first day on which a PIN sold now must still be valid.
+    fn first_day(&self, variety: VarietyId, now: &Now) -> u32 {
+        let life = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
+        now.day().saturating_add(life)
     }
 
     fn park(
