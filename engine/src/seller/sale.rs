@@ -19,7 +19,7 @@ use crate::limits::{
 use crate::pool::{Lane, Range};
 use crate::registry::{Registry, State};
 use crate::time::Now;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use wire::message::{
     Addresses, Attempt, DeclineReason, LaterReason, Login, Outcome, Pin, RefuseReason, Reply, Request,
@@ -40,6 +40,8 @@ pub struct Seller<S> {
     reserved: u32,
     dry: Vec<VarietyId>,
     lookups: Vec<Lookup>,
+    /// Reprints that the history was asked for: one at a time of a sequence, so that each is counted before the next.
+    reprinting: HashSet<VendName>,
     stopping: bool,
 }
 
@@ -106,6 +108,7 @@ impl<S: Sealed> Seller<S> {
             reserved: 0,
             dry: Vec::new(),
             lookups: Vec::new(),
+            reprinting: HashSet::new(),
             stopping: false,
         }
     }
@@ -138,7 +141,8 @@ impl<S: Sealed> Seller<S> {
         self.dry.pop()
     }
 
-    /// Questions for the history, since last asked.
+    /// Questions for the history, since last asked. Each is to be asked when all records made until then are durable and in
+    /// the books, and ends with [`Seller::handle_found`] or [`Seller::handle_unasked`].
     pub fn poll_lookup(&mut self) -> Option<Lookup> {
         self.lookups.pop()
     }
@@ -230,6 +234,7 @@ impl<S: Sealed> Seller<S> {
         replies: &mut impl Replies,
     ) {
         let Lookup { asker, reprint, sequence } = lookup;
+        self.end_lookup(lookup);
         match found {
             Some(history::Outcome { pin: Some(pin), state, copies })
                 if *reprint && state != SequenceState::Voided =>
@@ -242,6 +247,12 @@ impl<S: Sealed> Seller<S> {
             }
             _ => refuse(asker, *sequence, RefuseReason::NothingSold, replies),
         }
+    }
+
+    /// A question of [`Seller::poll_lookup`] could not be asked: its terminal is to come back.
+    pub fn handle_unasked(&mut self, lookup: &Lookup, replies: &mut impl Replies) {
+        self.end_lookup(lookup);
+        later(&lookup.asker, lookup.sequence, LaterReason::Busy, replies);
     }
 
     /// A request of a terminal that has logged in (or its login).
@@ -436,7 +447,7 @@ impl<S: Sealed> Seller<S> {
 
     fn confirm(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
         match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, false),
+            Answer::Closed => self.look_up(asker, sequence, false, replies),
             Answer::Open => refuse(asker, sequence, RefuseReason::NothingSold, replies),
             Answer::Sold { state: SequenceState::Sold, .. }
                 if !self.note_confirmed(asker, sequence + 1, 1, now) =>
@@ -451,7 +462,7 @@ impl<S: Sealed> Seller<S> {
         let vend = asker.names(sequence);
         let at_ms = now.unix_ms;
         let fact = match self.answer(asker, sequence) {
-            Answer::Closed => return self.look_up(asker, sequence, false),
+            Answer::Closed => return self.look_up(asker, sequence, false, replies),
             Answer::Open => {
                 let window = self.windows.window(asker.terminal, asker.key_epoch);
                 if window.is_none_or(|window| window.admit(sequence).is_err()) {
@@ -477,14 +488,14 @@ impl<S: Sealed> Seller<S> {
 
     fn status(&mut self, asker: &Asker, sequence: u64, replies: &mut impl Replies) {
         match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, false),
+            Answer::Closed => self.look_up(asker, sequence, false, replies),
             answer => replies.reply(asker, &state_of(sequence, &answer)),
         }
     }
 
     fn reprint(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
         match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, true),
+            Answer::Closed => self.look_up(asker, sequence, true, replies),
             Answer::Sold { state: SequenceState::Voided, .. }
             | Answer::Open
             | Answer::Declined { .. }
@@ -533,8 +544,20 @@ impl<S: Sealed> Seller<S> {
         window.map_or(Answer::Closed, |window| window.answer(sequence))
     }
 
-    fn look_up(&mut self, asker: &Asker, sequence: u64, reprint: bool) {
+    fn look_up(&mut self, asker: &Asker, sequence: u64, reprint: bool, replies: &mut impl Replies) {
+        if sequence == 0 {
+            return refuse(asker, sequence, RefuseReason::NothingSold, replies);
+        }
+        if reprint && !self.reprinting.insert(asker.names(sequence)) {
+            return later(asker, sequence, LaterReason::Busy, replies);
+        }
         self.lookups.push(Lookup { asker: *asker, reprint, sequence });
+    }
+
+    fn end_lookup(&mut self, lookup: &Lookup) {
+        if lookup.reprint {
+            self.reprinting.remove(&lookup.asker.names(lookup.sequence));
+        }
     }
 
     fn reply_sold(

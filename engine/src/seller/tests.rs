@@ -468,3 +468,30 @@ fn below_the_window_the_history_answers_and_a_reprint_is_counted() {
     till.seller.handle_found(&lookup, limit, &now, &mut till.said);
     assert_eq!(refusal(till.said.0.pop().unwrap().1), RefuseReason::ReprintLimit);
 }
+
+#[test]
+fn s01_reprints_of_an_old_sale_are_asked_of_the_history_one_at_a_time_so_that_each_is_counted() {
+    let mut till = Till::with_stock(1, 200);
+    let pin = till.sell(1);
+    for sequence in 2..=70 {
+        till.sell_confirming(sequence, 1);
+    }
+    till.records();
+    let now = till.now;
+    for copies in 0..5u8 {
+        assert!(till.all(Request::Reprint { sequence: 1 }).is_empty(), "the history is asked");
+        // Sent together with the first, before that is counted anywhere.
+        assert_eq!(later(till.ask(Request::Reprint { sequence: 1 })), LaterReason::Busy);
+        let lookup = till.seller.poll_lookup().unwrap();
+        assert_eq!(till.seller.poll_lookup(), None);
+        if copies == 4 {
+            till.seller.handle_unasked(&lookup, &mut till.said);
+            assert_eq!(later(till.said.0.pop().unwrap().1), LaterReason::Busy);
+        } else {
+            let found = Some(Outcome { state: SequenceState::Confirmed, pin: Some(pin), copies });
+            till.seller.handle_found(&lookup, found, &now, &mut till.said);
+            till.said.0.clear();
+        }
+    }
+    assert_eq!(till.records().len(), 3, "three copies at most");
+}
