@@ -111,7 +111,7 @@ fn try_answer(
                 serial_first: 1,
                 serial_digits: 8,
             };
-            Reply::Delivered(office.mint(&variety, recipe, Expiry(expiry), &mut progress)?)
+            Reply::Delivered(office.mint(&variety, &recipe, Expiry(expiry), &mut progress)?)
         }
     })
 }

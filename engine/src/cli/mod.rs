@@ -16,6 +16,8 @@ use crate::ids::TerminalId;
 use crate::stock::Expiry;
 use clap::{Args, Parser, Subcommand};
 use screen::complain;
+use std::error::Error;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -261,11 +263,17 @@ pub fn main() -> ExitCode {
     };
     let log = if matches!(cli.command, Command::Up(_)) { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("PINWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new(log));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
     let Cli { data, json, command } = cli;
     let office = office::Caller { data, json };
     let outcome = match command {
-        Command::Up(args) => up::up(&office, args),
+        Command::Up(args) => up::up(&office, &args),
         Command::Buy(args) => buy::buy(&office, &args),
         Command::Intake(args) => office.intake(args),
         Command::Mint(args) => office.mint(args),
@@ -294,16 +302,16 @@ struct Exit {
 }
 
 impl Exit {
-    fn no(reason: impl ToString) -> Self {
-        Self { code: code::NO, reason: Some(reason.to_string()) }
+    fn no<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::NO, reason: Some(reason.into().to_string()) }
     }
 
-    fn usage(reason: impl ToString) -> Self {
-        Self { code: code::USAGE, reason: Some(reason.to_string()) }
+    fn usage<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::USAGE, reason: Some(reason.into().to_string()) }
     }
 
-    fn unreachable(reason: impl ToString) -> Self {
-        Self { code: code::UNREACHABLE, reason: Some(reason.to_string()) }
+    fn unreachable<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::UNREACHABLE, reason: Some(reason.into().to_string()) }
     }
 
     fn said() -> Self {

@@ -221,7 +221,7 @@ impl Caller {
                 };
                 match self.request(&Request::AddVariety(row), None)? {
                     Reply::Added { id } if self.json => {
-                        say_json(&serde_json::json!({ "id": id, "code": code }))
+                        say_json(&serde_json::json!({ "id": id, "code": code }));
                     }
                     Reply::Added { .. } => say(&format!("{code} added\n")),
                     other => return Err(unexpected(other)),
@@ -286,7 +286,7 @@ impl Caller {
 }
 
 /// A thread cannot go on: nothing may be said to anyone any more.
-pub(super) fn fatal(failure: Failure) -> ! {
+pub(super) fn fatal(failure: &Failure) -> ! {
     tracing::error!("{failure}");
     let code = match failure {
         Failure::NotDurable(_) => code::NOT_DURABLE,
@@ -307,7 +307,7 @@ fn status_text(status: &Status) -> String {
         (None, ..) => "not running".to_owned(),
         (Some(address), true, false) => format!("selling on {address}"),
         (Some(address), false, false) => format!("selling on {address}; the hub does not answer"),
-        (Some(address), _, true) => format!("on {address}; the disk is full: sales are put off"),
+        (Some(address), _, true) => format!("on {address}; the disk is full"),
     };
     let mut text = format!("\n  {state}\n\n");
     if status.address.is_some() {

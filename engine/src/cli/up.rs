@@ -16,8 +16,8 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Runs a network until it is told to stop.
-pub(super) fn up(caller: &Caller, args: UpArgs) -> Result<(), Exit> {
-    let UpArgs { listen: address, workers, clear, low, target, empty, segment_mib } = args;
+pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
+    let UpArgs { listen: address, workers, clear, low, target, empty, segment_mib } = *args;
     if clear && !address.ip().is_loopback() {
         return Err(Exit::usage("--clear shows PINs to the network: it is for loopback addresses only"));
     }

@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub(super) waiting_bytes: usize,
     /// The socket may have more to read.
     pub(super) readable: bool,
+    /// The terminal will send no more: what is there is to be read up to its end.
+    pub(super) ended: bool,
     /// It stands in the worker's list of sessions to read.
     pub(super) listed: bool,
     /// When something was heard last, or this phase began; in [`crate::time::Now::monotonic_ms`].
@@ -72,6 +74,7 @@ impl Session {
             sent: 0,
             waiting_bytes: 0,
             readable: true,
+            ended: false,
             listed: false,
             heard_ms: now_ms,
             stalled_since_ms: None,
@@ -99,8 +102,9 @@ impl Session {
             return match self.stream.read(buffer) {
                 Ok(0) => Received::End,
                 Ok(bytes) => {
-                    // A short read empties the socket; what comes later makes a new event.
-                    self.readable = bytes == buffer.len();
+                    // A short read empties the socket; what comes later makes a new event, but for the end, which has
+                    // made one.
+                    self.readable = self.ended || bytes == buffer.len();
                     Received::Bytes(bytes)
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

@@ -12,7 +12,7 @@ use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
 use crate::limits::{
-    ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, OUTBOX_BYTES_MAX, READ_BYTES_MAX,
+    ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, LOOKUPS_MAX, OUTBOX_BYTES_MAX, READ_BYTES_MAX,
     RECORDS_PER_REQUEST_MAX, SESSION_WAITING_BYTES_MAX, STALL_MS_MAX, STOP_MS_MAX, WAIT_MS,
     WORKER_MESSAGES_MAX,
 };
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::control::{ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
-use wire::message::{LaterReason, RefuseReason, Reply, Request};
+use wire::message::{Reply, Request};
 use wire::session::Inbound;
 
 /// What the rest of the node tells a worker.
@@ -174,6 +174,7 @@ impl<S: Sealed> Worker<S> {
                     && let Some(session) = self.sessions.session(key)
                 {
                     session.readable = true;
+                    session.ended |= event.is_read_closed();
                     self.sessions.list(key);
                 }
             }
@@ -186,7 +187,7 @@ impl<S: Sealed> Worker<S> {
     }
 
     fn timeout(&self) -> Duration {
-        if self.sessions.ready() > 0 && self.has_room() {
+        if self.sessions.ready() > 0 && self.may_read() {
             return Duration::ZERO;
         }
         let now_ms = (self.clock)().monotonic_ms;
@@ -266,13 +267,18 @@ impl<S: Sealed> Worker<S> {
             && self.sessions.outbox.waiting_bytes() < OUTBOX_BYTES_MAX
     }
 
+    /// Whether sessions are read: to take requests, or, when stopping, to hear that last words have arrived.
+    fn may_read(&self) -> bool {
+        self.has_room() || self.stop_by_ms.is_some()
+    }
+
     fn unpushed(&self) -> usize {
         usize::try_from(self.seller.made() - self.sender.submitted()).expect("records fit in memory")
     }
 
     fn read_ready(&mut self, now: &Now) {
         for _ in 0..self.sessions.ready() {
-            if !self.has_room() {
+            if !self.may_read() {
                 return;
             }
             let Some(key) = self.sessions.poll_ready() else { return };
@@ -283,19 +289,21 @@ impl<S: Sealed> Worker<S> {
     fn read_one(&mut self, key: u64, now: &Now) {
         let Some(session) = self.sessions.session(key) else { return };
         // What the terminal does not read it does not get more of: it is listed again when it has.
-        if session.phase != Phase::Closing
-            && (session.has_unsent() || session.waiting_bytes > SESSION_WAITING_BYTES_MAX)
-        {
+        let must_wait = session.has_unsent() || session.waiting_bytes > SESSION_WAITING_BYTES_MAX;
+        if session.phase != Phase::Closing && (must_wait || self.stop_by_ms.is_some()) {
             return;
         }
         let held = session.input.len();
         self.buffer[..held].copy_from_slice(&session.input);
         session.input.clear();
-        let end = match session.read(&mut self.buffer[held..held + READ_BYTES_MAX]) {
-            Received::Bytes(bytes) => held + bytes,
-            Received::Nothing => held,
-            Received::End => return self.close(key),
-        };
+        let mut end = held;
+        if held < READ_BYTES_MAX {
+            match session.read(&mut self.buffer[held..held + READ_BYTES_MAX]) {
+                Received::Bytes(bytes) => end += bytes,
+                Received::Nothing => {}
+                Received::End => return self.close(key),
+            }
+        }
         let heard = end > held;
         if session.phase == Phase::Closing {
             if session.readable {
@@ -378,9 +386,8 @@ impl<S: Sealed> Worker<S> {
         }
         self.seller.handle_request(asker, request, now, &mut self.sessions);
         while let Some(lookup) = self.seller.poll_lookup() {
-            if lookup.sequence == 0 {
-                let reply = Reply::Refused { sequence: 0, reason: RefuseReason::NothingSold };
-                self.sessions.send(key, lookup.asker.correlation, &reply);
+            if self.lookups.len() >= LOOKUPS_MAX {
+                self.seller.handle_unasked(&lookup, &mut self.sessions);
                 continue;
             }
             // What is asked about may have been decided a moment ago: the history must have seen that.
@@ -412,10 +419,7 @@ impl<S: Sealed> Worker<S> {
         {
             self.lookups.pop_front();
             if self.reports.lookups.try_send((worker, lookup)).is_err() {
-                let sequence = lookup.sequence;
-                let reply =
-                    Reply::Later { sequence, reason: LaterReason::Busy, wait_ms: WAIT_MS, reference: 0 };
-                self.sessions.send(lookup.asker.session, lookup.asker.correlation, &reply);
+                self.seller.handle_unasked(&lookup, &mut self.sessions);
                 self.sessions.outbox.seal(self.seller.made());
             }
         }
@@ -512,7 +516,8 @@ fn recheck<S: Sealed>(key: u64, seller: &mut Seller<S>, sessions: &mut Sessions,
     false
 }
 
-const BUFFER_BYTES: usize = 2 * READ_BYTES_MAX + FRAME_BYTES_MAX;
+/// What was held back, less than what is read at once, and what is read.
+const BUFFER_BYTES: usize = 2 * READ_BYTES_MAX;
 const EVENTS_MAX: usize = 1024;
 /// How often a part of the sessions is looked at for what is overdue, in milliseconds.
 const SWEEP_MS: u64 = 100;

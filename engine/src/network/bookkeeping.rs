@@ -49,7 +49,7 @@ pub(super) fn start(
     lookups: Receiver<(usize, Lookup)>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     standing: Arc<Standing>,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
 ) -> BookkeepingHandle {
     // Whoever asks waits for the answer, so there are no more questions than threads that ask.
     let (sender, messages) = unbounded();

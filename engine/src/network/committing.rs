@@ -45,7 +45,7 @@ impl CommittingHandle {
     }
 }
 
-pub(super) fn start(prepared: Prepared, fatal: fn(Failure) -> !) -> CommittingHandle {
+pub(super) fn start(prepared: Prepared, fatal: fn(&Failure) -> !) -> CommittingHandle {
     let Prepared { mut committer, unpark } = prepared;
     let stopping = Arc::<AtomicBool>::default();
     let (to_unpark, is_stopping) = (Arc::clone(&unpark), Arc::clone(&stopping));

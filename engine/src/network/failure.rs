@@ -21,14 +21,6 @@ pub enum Failure {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A directory cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// A key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// The hub as it runs here.
 pub(super) type LiveHub = Hub<SqliteStore, MappedDisk>;
 
+/// A question, which answers itself.
+pub(super) type Look = Box<dyn FnOnce(&LiveHub) + Send>;
+
 /// What others want of the hub.
 pub(super) enum HubMessage {
     /// The seller connects, under a number that grows with every connection.
@@ -30,7 +33,7 @@ pub(super) enum HubMessage {
     /// An operator's command.
     Command(Command, Sender<Result<Done, CommandError>>),
     /// Someone looks.
-    Look(Box<dyn FnOnce(&LiveHub) + Send>),
+    Look(Look),
     /// End.
     Stop,
 }
@@ -131,13 +134,24 @@ pub(super) fn start(
     database: PathBuf,
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
+    may_be_absent: bool,
     clock: Clock,
     random: Random,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
 ) -> Result<(HubHandle, Arc<Batches>), Failure> {
     let batches = Arc::<Batches>::default();
-    let hub = load(&database, &disk, &keys)?;
-    batches.load(&hub);
+    let hub = match load(&database, &disk, &keys) {
+        Ok(hub) => Some(hub),
+        // What is at the seller can be sold without it.
+        Err(error) if error.is_full() && may_be_absent => {
+            tracing::warn!("the hub's disk is full, trying again in a moment: {error}");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(hub) = &hub {
+        batches.load(hub);
+    }
     // Operators wait for their answers, and the seller keeps to the link's protocol: what is on its way is bounded.
     let (sender, messages) = unbounded();
     let desk = Desk { database, disk, keys, batches: Arc::clone(&batches), link: None, clock, random };
@@ -169,15 +183,17 @@ struct LinkEnd {
 }
 
 impl Desk {
-    fn run(mut self, mut hub: LiveHub, messages: &Receiver<HubMessage>) -> Result<(), Failure> {
+    fn run(mut self, mut hub: Option<LiveHub>, messages: &Receiver<HubMessage>) -> Result<(), Failure> {
         loop {
-            match self.serve(&mut hub, messages) {
+            let loaded = match hub.take() {
+                Some(hub) => Some(hub),
+                None => self.load_again(messages)?,
+            };
+            let Some(mut loaded) = loaded else { return Ok(()) };
+            match self.serve(&mut loaded, messages) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_full() => {
                     tracing::warn!("the hub's disk is full, trying again in a moment: {error}");
-                    drop(hub);
-                    let Some(loaded) = self.load_again(messages)? else { return Ok(()) };
-                    hub = loaded;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -187,7 +203,7 @@ impl Desk {
     /// Works until it is told to stop.
     fn serve(&mut self, hub: &mut LiveHub, messages: &Receiver<HubMessage>) -> Result<(), HubError> {
         let mut tickets = HashMap::new();
-        let mut looks: Vec<Box<dyn FnOnce(&LiveHub) + Send>> = Vec::new();
+        let mut looks: Vec<Look> = Vec::new();
         let mut next_ticket = 0;
         loop {
             let mut message = messages.recv_timeout(TURN).ok();
@@ -279,9 +295,8 @@ impl Desk {
         }
         loop {
             // Who asks meanwhile hears that there is no answer. Jobs end by that, too.
-            let until = std::time::Duration::from_millis(LOAD_AGAIN_MS);
             let end_ms = (self.clock)().monotonic_ms + LOAD_AGAIN_MS;
-            let mut left = until;
+            let mut left = Duration::from_millis(LOAD_AGAIN_MS);
             while let Ok(message) = messages.recv_timeout(left) {
                 match message {
                     HubMessage::Stop => return Ok(None),

@@ -17,6 +17,8 @@ mod failure;
 mod hub;
 mod office;
 mod stewarding;
+#[cfg(test)]
+mod tests;
 
 pub use failure::Failure;
 use office::Standing;
@@ -63,7 +65,7 @@ pub struct Options {
     /// Fills bytes from a cryptographic generator.
     pub random: Random,
     /// Called by a thread that cannot go on: the process has to end at once, without a word to anyone.
-    pub fatal: fn(Failure) -> !,
+    pub fatal: fn(&Failure) -> !,
 }
 
 /// How to sell.
@@ -125,6 +127,7 @@ impl Network {
             data.join(HUB).join("hub.db"),
             Arc::clone(&hub_disk),
             Arc::clone(&hub_keys),
+            joined(&data.join(SELLER)).is_some(),
             clock,
             random,
             fatal,
@@ -132,7 +135,8 @@ impl Network {
         let (seller_id, link_keys) = join_hub(&data, &hub)?;
 
         let journal = JournalOptions::with_segment_bytes(segment_bytes_of(&data, segment_bytes));
-        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, CHECKPOINT_BYTES)?;
+        let checkpoint_bytes = CHECKPOINT_BYTES.min(journal.segment_bytes);
+        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, checkpoint_bytes)?;
         let (upkeep, reader) = (journal.upkeep(), journal.reader());
         log_recovery(&journal);
         let space = journal.space();
@@ -265,11 +269,7 @@ impl Network {
 /// The seller's number and the keys of its link, made at the hub when there is none yet.
 fn join_hub(data: &Path, hub: &HubHandle) -> Result<(SellerId, Arc<NodeKeys>), Failure> {
     let directory = data.join(SELLER);
-    let joined = std::fs::read_dir(&directory)
-        .map_err(|source| Failure::Directory { path: directory.clone(), source })?
-        .filter_map(Result::ok)
-        .find_map(|entry| link_number(entry.file_name().to_str()?));
-    let (seller, node_key) = if let Some(seller) = joined {
+    let (seller, node_key) = if let Some(seller) = joined(&directory) {
         (seller, None)
     } else {
         let known = hub.ask(|hub| {
@@ -305,6 +305,12 @@ fn join_hub(data: &Path, hub: &HubHandle) -> Result<(SellerId, Arc<NodeKeys>), F
     Ok((seller, Arc::new(keys)))
 }
 
+/// The seller that this directory belongs to, if it has joined a hub.
+fn joined(directory: &Path) -> Option<SellerId> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| link_number(entry.file_name().to_str()?)).next()
+}
+
 /// The seller's number in the name of its link key's file.
 fn link_number(name: &str) -> Option<SellerId> {
     name.strip_prefix("link-")?.strip_suffix(".key")?.parse().ok().map(SellerId)
@@ -328,12 +334,12 @@ fn log_recovery<D: Disk>(journal: &crate::journal::Journal<D>) {
 /// Starts a thread that ends the process when it cannot go on.
 fn spawn(
     name: &str,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
     run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> JoinHandle<()> {
     let guarded = move || {
         if let Err(failure) = run() {
-            fatal(failure);
+            fatal(&failure);
         }
     };
     Builder::new().name(name.to_owned()).spawn(guarded).expect("the system has room for another thread")
@@ -360,5 +366,5 @@ impl Wake for Nudge {
 const HUB: &str = "hub";
 /// The seller's part.
 const SELLER: &str = "seller";
-/// A checkpoint is written when so much journal has been read since the last one.
+/// A checkpoint is written when so much journal, or a segment, has been read since the last one.
 const CHECKPOINT_BYTES: u64 = 32 << 20;

@@ -62,11 +62,20 @@ pub(super) struct Standing {
     /// The hub answers.
     pub(super) linked: AtomicBool,
     in_stock: Mutex<BTreeMap<VarietyId, u64>>,
+    registry: Mutex<Arc<Registry>>,
 }
 
 impl Standing {
     pub(super) fn set_in_stock(&self, in_stock: BTreeMap<VarietyId, u64>) {
         *self.in_stock.lock().unwrap_or_else(PoisonError::into_inner) = in_stock;
+    }
+
+    pub(super) fn set_registry(&self, registry: Arc<Registry>) {
+        *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn in_stock(&self) -> BTreeMap<VarietyId, u64> {
@@ -215,13 +224,13 @@ impl Office {
     pub fn mint(
         &self,
         variety: &str,
-        recipe: Recipe,
+        recipe: &Recipe,
         expiry: Expiry,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Delivered, NotDone> {
         self.deliver(variety, expiry, progress, |order, tools| {
             let serial_prefix = format!("{}{:06}", recipe.serial_prefix, order.batch.0);
-            mint(order, &Recipe { serial_prefix, ..recipe }, tools).map_err(Into::into)
+            mint(order, &Recipe { serial_prefix, ..recipe.clone() }, tools).map_err(Into::into)
         })
     }
 
@@ -247,12 +256,17 @@ impl Office {
     /// # Errors
     /// [`NotDone::NoAnswer`].
     pub fn status(&self) -> Result<Status, NotDone> {
-        let report = self.compare()?;
-        let (registry, hub_epoch) = self.ask(|hub| (Arc::clone(hub.registry()), hub.epoch()))?;
+        let seller_books = self.seller_books()?;
+        // Without the hub there is still something to say: what its seller knows.
+        let hub = self.ask(|hub| (Arc::clone(hub.registry()), hub.epoch(), hub.audit_books())).ok();
         let Desk { stats, standing, reader, space, seats, seller, clock, started_unix_ms, .. } = &*self.desk;
+        let (registry, hub_epoch, tallies) = match hub {
+            Some((registry, epoch, books)) => (registry, epoch, audit(&books, &[seller_books]).varieties),
+            None => (standing.registry(), 0, tallies_of(&seller_books)),
+        };
         let in_stock = standing.in_stock();
         let varieties = registry.varieties().map(|variety| {
-            let tally = report.varieties.get(&variety.id.0).cloned().unwrap_or_default();
+            let tally = tallies.get(&variety.id.0).cloned().unwrap_or_default();
             let Tally { received, hub, in_transfer, at_seller, sold, withdrawn, .. } = tally;
             let sellable = in_stock.get(&variety.id).copied().unwrap_or(0);
             let code = variety.code.clone();
@@ -290,12 +304,16 @@ impl Office {
 
     fn compare(&self) -> Result<Report, NotDone> {
         // The seller's books first: see `audit`.
+        let seller = self.seller_books()?;
+        let hub = self.ask(LiveHub::audit_books)?;
+        Ok(audit(&hub, &[seller]))
+    }
+
+    fn seller_books(&self) -> Result<SellerBooks, NotDone> {
         let (reply, answer) = bounded(1);
         let asked = self.desk.bookkeeping.send(BookkeepingMessage::Books(reply));
         asked.map_err(|_| NotDone::NoAnswer)?;
-        let seller = answer.recv().map_err(|_| NotDone::NoAnswer)?;
-        let hub = self.ask(LiveHub::audit_books)?;
-        Ok(audit(&hub, &[seller]))
+        answer.recv().map_err(|_| NotDone::NoAnswer)
     }
 
     fn deliver(
@@ -358,6 +376,20 @@ impl Drop for Job<'_> {
     fn drop(&mut self) {
         self.batches.end(self.batch, self.committed);
     }
+}
+
+/// What a seller alone can say of its varieties.
+fn tallies_of(books: &SellerBooks) -> BTreeMap<u32, Tally> {
+    let mut tallies = BTreeMap::<u32, Tally>::new();
+    let count = |ranges: &[(u32, u32)]| ranges.iter().map(|(start, end)| u64::from(end - start)).sum::<u64>();
+    for segment in &books.segments {
+        let tally = tallies.entry(segment.variety.0).or_default();
+        let (sold, withdrawn) = (count(&segment.sold), count(&segment.withdrawn));
+        tally.sold += sold;
+        tally.withdrawn += withdrawn;
+        tally.at_seller += u64::from(segment.span.len()) - sold - withdrawn;
+    }
+    tallies
 }
 
 /// A seller's side of the audit, from its durable fold.

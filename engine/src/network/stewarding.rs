@@ -57,7 +57,7 @@ pub(super) fn start(
     front: FrontHandle,
     standing: Arc<Standing>,
     clock: Clock,
-    fatal: fn(Failure) -> !,
+    fatal: fn(&Failure) -> !,
 ) -> StewardingHandle {
     let (nudge, nudges) = Nudge::new();
     let records = committer.sender(Arc::new(nudge));
@@ -173,6 +173,7 @@ impl Desk {
         let registry = Arc::clone(self.steward.registry());
         let in_stock = registry.varieties().map(|v| (v.id, self.steward.in_stock(v.id, &now))).collect();
         self.standing.set_in_stock(in_stock);
+        self.standing.set_registry(registry);
         self.standing.linked.store(self.steward.is_linked(), Relaxed);
         self.standing.unreported_bytes.store(self.shipping.unreported_bytes(), Relaxed);
     }
