@@ -36,7 +36,10 @@ fn law_2_7_a_failing_sync_stops_the_process_and_nothing_unproven_was_answered() 
     assert!(answer.is_err(), "law 2: {answer:?} although no sync succeeds");
     let (status, text) = network.wait();
     assert_eq!(status.code(), Some(i32::from(code::NOT_DURABLE)), "{text}");
-    assert!(text.contains("cannot be made durable") && text.contains("journal/0000000000000000.seg"), "{text}");
+    assert!(
+        text.contains("cannot be made durable") && text.contains("journal/0000000000000000.seg"),
+        "{text}"
+    );
 
     let network = Process::start_small(&data, &[]);
     load.moved_to(&network);

@@ -1,9 +1,13 @@
 //! Tests of the engine from outside.
 
+mod command_line;
 mod damage;
 mod durable;
 mod full;
+mod hostile;
 mod killed;
+mod lifecycle;
 mod pool;
+mod refill;
 mod simulation;
 mod support;

@@ -155,7 +155,8 @@ pub(crate) fn check_live(network: &Process, keys: &[KeyRow], told: &[Told], of: 
 pub(crate) fn check_books(data: &Path, segment_bytes: u64, keys: &[KeyRow], told: &[Told]) {
     let lock = DirLock::acquire(data).unwrap();
     let disk = Arc::new(MappedDisk::open(&lock, "seller").unwrap());
-    let (mut books, _journal) = Bookkeeper::recover(disk, JournalOptions::with_segment_bytes(segment_bytes), u64::MAX).unwrap();
+    let (mut books, _journal) =
+        Bookkeeper::recover(disk, JournalOptions::with_segment_bytes(segment_bytes), u64::MAX).unwrap();
     let mut buyers = HashMap::new();
     for (key, told) in keys.iter().zip(told) {
         for (&sequence, (_, reference)) in &told.sold {

@@ -1,7 +1,9 @@
 //! A real network in a process of its own, and tills that talk to it byte by byte.
 
+pub(crate) mod command;
 pub(crate) mod load;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod small_disk;
 pub(crate) mod till;
 

@@ -26,7 +26,8 @@ impl SmallDisk {
         for piece in [1 << 20, 4096] {
             while ballast.write_all(&vec![1; piece]).is_ok() {}
         }
-        let is_full = OpenOptions::new().append(true).open(self.ballast()).and_then(|mut file| file.write(&[1]));
+        let is_full =
+            OpenOptions::new().append(true).open(self.ballast()).and_then(|mut file| file.write(&[1]));
         assert!(is_full.is_err(), "the disk takes more");
     }
 

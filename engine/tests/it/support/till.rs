@@ -4,7 +4,7 @@ use engine::admin::KeyRow;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use wire::control::{Bye, ErrorNotice};
+use wire::control::{Bye, ErrorCode, ErrorNotice};
 use wire::frame::{REQUEST_BYTES_MAX, TRAILER_BYTES};
 use wire::message::{
     Attempt, KeyEpoch, Login, Reply, Request, SequenceState, Sold, TerminalId, Vend, Welcome,
@@ -32,6 +32,19 @@ pub(crate) enum Lost {
     Bye(Bye),
     /// The seller closed with a code.
     Error(ErrorNotice),
+}
+
+impl Lost {
+    /// The code that the seller closed with.
+    ///
+    /// # Panics
+    /// If the connection ended in another way.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::Error(notice) => notice.code,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 impl From<io::Error> for Lost {
