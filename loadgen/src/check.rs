@@ -47,18 +47,6 @@ impl Book {
     pub(crate) fn sales(&self) -> impl Iterator<Item = &Sale> {
         self.pieces.iter().flatten()
     }
-
-    /// How many.
-    #[must_use]
-    pub(crate) fn len(&self) -> usize {
-        self.pieces.iter().map(Vec::len).sum()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
 }
 
 /// In what way the network broke its promise.

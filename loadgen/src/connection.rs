@@ -4,7 +4,7 @@ use crate::check::{Sale, UNASKED, Wrong};
 use crate::desk::{Desk, Stage};
 use crate::sales::{FalseWelcome, Meaning, Purpose, Sales, correlation_of};
 use crate::sequences::STRETCH;
-use crate::tally::{declined_word, later_word, refused_word};
+use crate::words::{bye_word, declined_word, error_word, io_word, later_word, refused_word};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
@@ -614,40 +614,6 @@ impl Connection {
 enum Frame {
     Answer(HandshakeInbound),
     Inbound(TerminalInbound),
-}
-
-fn io_word(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset => "connection reset",
-        io::ErrorKind::BrokenPipe => "connection reset",
-        io::ErrorKind::TimedOut => "connection timed out",
-        io::ErrorKind::AddrNotAvailable => "no free port",
-        _ => "network error",
-    }
-}
-
-fn bye_word(reason: ByeReason) -> &'static str {
-    match reason {
-        ByeReason::Done => "bye: done",
-        ByeReason::Stopping => "bye: stopping",
-        ByeReason::Idle => "bye: idle",
-        ByeReason::Replaced => "bye: replaced",
-        ByeReason::Redirect => "bye: redirect",
-        ByeReason::Busy => "bye: busy",
-    }
-}
-
-fn error_word(code: ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::Authentication => "error: authentication",
-        ErrorCode::Mode => "error: mode",
-        ErrorCode::Suite => "error: suite",
-        ErrorCode::Version => "error: version",
-        ErrorCode::Timeout => "error: timeout",
-        ErrorCode::Limit => "error: limit",
-        _ => "error: frame",
-    }
 }
 
 /// Room for what was left of the frame before and for a long read.

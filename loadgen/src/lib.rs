@@ -25,6 +25,7 @@ pub mod summary;
 mod tally;
 mod terminals;
 mod thread;
+mod words;
 
 pub use catalogue::Variety;
 pub use check::{Findings, Wrong};

@@ -47,10 +47,10 @@ impl<'a> Live<'a> {
     }
 
     /// Takes in one thread's second.
-    pub(crate) fn add(&mut self, interval: Interval) {
+    pub(crate) fn add(&mut self, interval: &Interval) {
         let second = interval.second;
         let (reported, merged) = self.seconds.entry(second).or_insert_with(|| (0, Interval::new(second)));
-        merged.merge(&interval);
+        merged.merge(interval);
         *reported += 1;
         if *reported == self.threads && Duration::from_secs(second) < self.total {
             let line = line(merged, self.total);

@@ -3,7 +3,8 @@
 use crate::check::{Findings, Wrong};
 use crate::environment::Environment;
 use crate::options::{Rate, RunOptions};
-use crate::tally::{Counts, Interval, OUT_OF_STOCK};
+use crate::tally::{Counts, Interval};
+use crate::words::OUT_OF_STOCK;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 

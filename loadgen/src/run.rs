@@ -205,11 +205,10 @@ fn play(
 /// How many sales all threads have, as the first of them sees it when the sales are over, decides.
 fn recheck(options: &RunOptions, plan: &Plan) -> Recheck {
     match options.recheck {
-        RecheckChoice::All => Recheck::All,
         RecheckChoice::Window => Recheck::Window,
         RecheckChoice::None => Recheck::None,
         RecheckChoice::Auto if plan.signal.sold.load(Acquire) > RECHECK_ALL_MAX => Recheck::Window,
-        RecheckChoice::Auto => Recheck::All,
+        RecheckChoice::All | RecheckChoice::Auto => Recheck::All,
     }
 }
 
@@ -267,7 +266,7 @@ impl Conductor<'_, '_> {
         match self.receiver.recv_timeout(most) {
             Ok(Report::Interval(interval)) => {
                 self.plan.signal.sold.fetch_add(interval.counts.sold, Release);
-                self.live.add(*interval);
+                self.live.add(&interval);
             }
             Ok(Report::Ended(ended)) => match *ended {
                 Ok(ended) => self.ended.push(ended),

@@ -63,7 +63,6 @@ pub(crate) enum Purpose {
 
 /// What a reply meant.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a value on the stack, looked at once")]
 pub(crate) enum Meaning {
     /// A PIN for a sequence that was asked for.
     Sold(Flight, Sold),

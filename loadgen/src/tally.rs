@@ -2,7 +2,6 @@
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use wire::message::{DeclineReason, LaterReason, RefuseReason};
 
 /// How often what happened.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -167,47 +166,6 @@ impl Pieces {
 }
 
 const PIECE_NS: u64 = 10_000_000;
-
-/// The word for a reason.
-#[must_use]
-pub(crate) fn later_word(reason: LaterReason) -> &'static str {
-    match reason {
-        LaterReason::Stock => "stock",
-        LaterReason::Disk => "disk",
-        LaterReason::Busy => "busy",
-        LaterReason::Stopping => "stopping",
-        LaterReason::InDoubt => "in doubt",
-    }
-}
-
-/// The word for a reason.
-#[must_use]
-pub(crate) fn declined_word(reason: DeclineReason) -> &'static str {
-    match reason {
-        DeclineReason::NoSuchVariety => "no such variety",
-        DeclineReason::OutOfStock => OUT_OF_STOCK,
-        DeclineReason::NotPermitted => "not permitted",
-        DeclineReason::DealerInactive => "dealer inactive",
-        DeclineReason::Blocked => "blocked",
-    }
-}
-
-/// The word for a decline that empties the shelf.
-pub(crate) const OUT_OF_STOCK: &str = "out of stock";
-
-/// The word for a reason.
-#[must_use]
-pub(crate) fn refused_word(reason: RefuseReason) -> &'static str {
-    match reason {
-        RefuseReason::SequenceUsed => "sequence used",
-        RefuseReason::OtherVariety => "other variety",
-        RefuseReason::Closed => "closed",
-        RefuseReason::WindowFull => "window full",
-        RefuseReason::NothingSold => "nothing sold",
-        RefuseReason::ReprintLimit => "reprint limit",
-        RefuseReason::OutOfOrder => "out of order",
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,7 @@ pub(super) fn throughput(outcome: &Outcome) -> String {
     };
     let mut lines =
         vec![Line { name: "sold", colour: BLUE_INK, points: points(|interval| interval.counts.sold) }];
-    let others: [(&str, RGBColor, fn(&Interval) -> u64); 2] = [
+    let others: [(&str, RGBColor, Count); 2] = [
         ("later", AMBER, |interval| interval.counts.later.total()),
         ("declined", RED_INK, |interval| interval.counts.declined.total()),
     ];
@@ -101,6 +101,8 @@ pub(super) fn percentiles(outcome: &Outcome) -> String {
     };
     draw(&lines, &axes)
 }
+
+type Count = fn(&Interval) -> u64;
 
 fn over_time<'a>(outcome: &Outcome, y_words: &'a dyn Fn(f64) -> String, is_log: bool) -> Axes<'a> {
     Axes {

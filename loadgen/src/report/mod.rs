@@ -78,7 +78,7 @@ fn figures(outcome: &Outcome, page: &mut String) {
 }
 
 fn chart(title: &str, svg: &str, page: &mut String) {
-    let _ = write!(page, "<section><h2>{title}</h2><figure>{svg}</figure></section>\n");
+    let _ = writeln!(page, "<section><h2>{title}</h2><figure>{svg}</figure></section>");
 }
 
 fn tables(outcome: &Outcome, page: &mut String) {
