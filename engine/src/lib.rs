@@ -2,7 +2,9 @@
 //!
 //! `spec/architecture.md` is the map.
 
+pub mod admin;
 pub mod audit;
+pub mod cli;
 pub mod commit;
 pub mod disk;
 pub mod hub;
@@ -12,6 +14,8 @@ pub mod journal;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+pub mod net;
+pub mod network;
 pub mod pool;
 pub mod registry;
 pub mod seller;

@@ -10,8 +10,43 @@ pub const RECORDS_RESERVED_AT_ONCE: u32 = 256;
 pub const REPRINTS_MAX: u8 = 3;
 /// How long a terminal is asked to wait before it repeats, in milliseconds.
 pub const WAIT_MS: u32 = 500;
+
+/// Connections of a node, whatever they have proved; the open files that the system allows may lower it.
+pub const CONNECTIONS_MAX: usize = 200_000;
+/// Connections that have not finished their handshake; more wait in the kernel.
+pub const UNAUTHENTICATED_MAX: usize = 4096;
+/// The same for one source address (of IPv6, for one /64 network); more are told to come back.
+pub const UNAUTHENTICATED_PER_SOURCE_MAX: u32 = 1024;
+/// Connections that the kernel holds for a listener.
+pub const BACKLOG: i32 = 1024;
+/// How long a connection may take for its hello, and then for its login, in milliseconds.
+pub const LOGIN_MS_MAX: u64 = 10_000;
 /// A terminal sends something at least this often, in seconds.
 pub const PING_INTERVAL_S: u16 = 60;
+/// A session that was silent this long is ended, in milliseconds.
+pub const IDLE_MS_MAX: u64 = 120_000;
+/// A session that takes none of its replies for this long is ended, in milliseconds.
+pub const STALL_MS_MAX: u64 = 10_000;
+/// How long the last words to a terminal may take to arrive, in milliseconds.
+pub const LINGER_MS_MAX: u64 = 1_000;
+/// Bytes read of one session in one turn of its worker.
+pub const READ_BYTES_MAX: usize = 4096;
+/// Bytes of replies of one session that wait for their records; beyond that its requests wait.
+pub const SESSION_WAITING_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of replies of one worker that wait for their records; beyond that all requests wait.
+pub const OUTBOX_BYTES_MAX: usize = 8 << 20;
+/// Room for records that a worker keeps free for what one request may make.
+pub const RECORDS_PER_REQUEST_MAX: usize = 64;
+/// Connections on their way from the front to one worker.
+pub const ARRIVALS_MAX: usize = 1024;
+/// Messages on their way from the steward or the bookkeeper to one worker.
+pub const WORKER_MESSAGES_MAX: usize = 4096;
+/// Questions to the history on their way, of all workers; more are told to come back.
+pub const LOOKUPS_MAX: usize = 1024;
+/// Dry lanes on their way to the steward; those that do not fit are noticed when their terminals ask again.
+pub const DRY_SIGNALS_MAX: usize = 65_536;
+/// How long a stopping worker waits for what is in flight, in milliseconds.
+pub const STOP_MS_MAX: u64 = 5_000;
 /// A terminal waits at least this long between attempts to connect, in milliseconds.
 pub const BACK_OFF_MIN_MS: u32 = 200;
 /// A terminal waits at most this long between attempts to connect, in milliseconds.

@@ -1,3 +1,5 @@
 //! The `pinwheel` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    engine::cli::main()
+}

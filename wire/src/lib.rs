@@ -13,7 +13,8 @@ extern crate alloc;
 extern crate std;
 
 mod cipher;
-
+#[cfg(feature = "std")]
+pub mod client;
 pub mod codec;
 pub mod control;
 pub mod frame;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct DirLock {
     directory: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl DirLock {
@@ -36,13 +36,21 @@ impl DirLock {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { directory, _file: file })
+        Ok(Self { directory, file })
     }
 
     /// The directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a child process that was just forked and has not yet closed its copy. If this
+        // fails, closing follows.
+        let _ = self.file.unlock();
     }
 }
 

@@ -1,8 +1,8 @@
 //! The real disk: files under one directory, regions and contents as memory mappings.
 //!
 //! All the engine's `unsafe` about storage is here. A mapping is sound as long as nobody else changes the file: the
-//! data directory's lock keeps other instances out, a lock on the file keeps a region to one owner, contents are never
-//! written again, and both are replaced only by rename. What remains is a file that is cut short from outside, or a medium
+//! data directory's lock keeps other instances out, a region has one owner in this process, contents are never written
+//! again, and both are replaced only by rename. What remains is a file that is cut short from outside, or a medium
 //! that cannot read it: the system then sends SIGBUS, and the handler below ends the process, naming file and
 //! offset, before the touched bytes mean anything.
 #![allow(unsafe_code)]
@@ -10,6 +10,7 @@
 use super::lock::DirLock;
 use super::{Disk, DiskError, Region};
 use memmap2::{Mmap, MmapMut};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
@@ -102,12 +103,17 @@ impl Disk for MappedDisk {
             if metadata.blocks() * 512 < metadata.len() {
                 fill_holes(&file, metadata.len())?;
             }
-            // Held as long as the descriptor: a second region of the same file would alias this one's memory.
-            file.try_lock().map_err(io::Error::from)?;
-            // SAFETY: the file is this process's alone (directory lock), and this region's alone (its own lock).
+            let ownership = Ownership::take(&metadata)?;
+            // SAFETY: the file is this process's alone (directory lock), and this region's alone (ownership).
             let map = unsafe { MmapMut::map_mut(&file) }?;
             let registration = Registration::new(&map, &path);
-            Ok(MappedRegion { _registration: registration, map, file, path: path.clone() })
+            Ok(MappedRegion {
+                _registration: registration,
+                map,
+                file,
+                path: path.clone(),
+                _ownership: ownership,
+            })
         };
         open().map_err(failed("open", &path))
     }
@@ -231,6 +237,8 @@ pub struct MappedRegion {
     map: MmapMut,
     file: File,
     path: PathBuf,
+    // Dropped after the mapping.
+    _ownership: Ownership,
 }
 
 impl MappedRegion {
@@ -322,6 +330,27 @@ fn fill_holes(file: &File, length: u64) -> io::Result<()> {
     // SAFETY: the descriptor is open as long as `file` is borrowed; no memory is passed.
     let code = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) };
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// The right to map a file for writing: a second region of it would alias the memory of the first.
+#[derive(Debug)]
+struct Ownership {
+    device: u64,
+    inode: u64,
+}
+
+impl Ownership {
+    fn take(metadata: &fs::Metadata) -> io::Result<Self> {
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        let is_new = OWNED.lock().unwrap_or_else(PoisonError::into_inner).insert((device, inode));
+        if is_new { Ok(Self { device, inode }) } else { Err(ErrorKind::ResourceBusy.into()) }
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        OWNED.lock().unwrap_or_else(PoisonError::into_inner).remove(&(self.device, self.inode));
+    }
 }
 
 /// A mapping's line in the table that the SIGBUS handler reads.
@@ -447,6 +476,9 @@ pub const LOST_MAPPING_EXIT_CODE: i32 = 74;
 
 static ZERO_PAGE: [u8; 4096] = [0; 4096];
 
+/// Device and inode of every file that is open as a region.
+static OWNED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
 static REGISTERING: Mutex<()> = Mutex::new(());
 static LINES: [Line; LINES_MAX] = [const {
     Line {
@@ -461,142 +493,4 @@ const NAME_BYTES_MAX: usize = 232;
 const MESSAGE_BYTES: usize = 512;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::{Journal, JournalOptions, Position, record::RecordBytes};
-    use std::process::Command;
-    use std::sync::Arc;
-
-    fn disk(directory: &Path) -> (DirLock, MappedDisk) {
-        let lock = DirLock::acquire(directory).unwrap();
-        let disk = MappedDisk::open(&lock, "node").unwrap();
-        (lock, disk)
-    }
-
-    #[test]
-    fn files_are_replaced_whole_listed_and_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let (_lock, disk) = disk(root.path());
-        disk.write("a/one", &[b"12", b"", b"3"]).unwrap();
-        disk.write("a/one", &[b"45"]).unwrap();
-        assert_eq!(disk.open("a/one").unwrap().as_ref(), b"45");
-        disk.write("a/empty", &[]).unwrap();
-        assert_eq!(disk.open("a/empty").unwrap().as_ref(), b"");
-        assert_eq!(disk.append("a/log", b"abc").unwrap(), 3);
-        assert_eq!(disk.append("a/log", b"def").unwrap(), 6);
-        disk.truncate("a/log", 4).unwrap();
-        assert_eq!(disk.read("a/log", 1, 100).unwrap(), b"bcd");
-        disk.rename("a/log", "b/log").unwrap();
-        assert_eq!(disk.list("a").unwrap(), ["empty", "one"]);
-        disk.remove("a/one").unwrap();
-        disk.remove("a/one").unwrap();
-        assert_eq!(disk.list("a").unwrap(), ["empty"]);
-        assert!(disk.list("nowhere").unwrap().is_empty());
-        assert_eq!(disk.open("a/one").unwrap_err().source.kind(), ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn what_a_dead_process_left_half_written_is_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let (lock, disk) = disk(root.path());
-        disk.write("a/file", &[b"1"]).unwrap();
-        let left = root.path().join("node/a/.file.tmp");
-        fs::write(&left, b"half").unwrap();
-        assert_eq!(disk.list("a").unwrap(), ["file"]);
-        MappedDisk::open(&lock, "node").unwrap();
-        assert!(!left.exists());
-    }
-
-    #[test]
-    fn a_region_has_no_holes_so_that_no_store_can_lack_room() {
-        let root = tempfile::tempdir().unwrap();
-        let (_lock, disk) = disk(root.path());
-        let path = root.path().join("node/r");
-        let is_whole = || {
-            let metadata = fs::metadata(&path).unwrap();
-            metadata.blocks() * 512 >= metadata.len()
-        };
-        let mut region = disk.create_region("r", 1 << 20).unwrap();
-        assert!(is_whole());
-        region.store(5000, b"kept");
-        region.sync().unwrap();
-        drop(region);
-        File::create(&path).unwrap().set_len(1 << 20).unwrap();
-        assert!(!is_whole());
-        let region = disk.open_region("r").unwrap();
-        assert!(is_whole());
-        assert!(disk.open_region("r").is_err(), "a region has one owner");
-        drop(region);
-        disk.open_region("r").unwrap();
-    }
-
-    #[test]
-    fn a_journal_on_real_files_is_read_back_shipped_and_recycled() {
-        let root = tempfile::tempdir().unwrap();
-        let (_lock, disk) = disk(root.path());
-        let disk = Arc::new(disk);
-        let options = JournalOptions::with_segment_bytes(64 << 10);
-        let (mut from, mut next) = (Position(0), 0_u64);
-        for _boot in 0..4 {
-            let expected = next;
-            let mut visited = 0;
-            let mut journal = Journal::open(Arc::clone(&disk), options, from, from, &mut |_, _| {
-                visited += 1;
-                Ok(())
-            })
-            .unwrap();
-            assert_eq!(visited, expected);
-            next = 0;
-            let (reader, upkeep) = (journal.reader(), journal.upkeep());
-            for batch in 0..100 {
-                while upkeep.prepare().unwrap() {}
-                let records: Vec<RecordBytes> = vec![[1; 64]; journal.room().min(40)];
-                assert!(journal.space().try_reserve(records.len()));
-                journal.append(&records);
-                let end = journal.sync().unwrap();
-                next += records.len() as u64;
-                let shipment = reader.read(from, 1 << 20).unwrap().unwrap();
-                assert!(shipment.end <= end);
-                if batch < 90 {
-                    (from, next) = (end, 0);
-                    upkeep.recycle_below(from).unwrap();
-                }
-            }
-            assert!(disk.list("journal").unwrap().len() <= 4);
-        }
-    }
-
-    #[test]
-    fn a_lost_mapping_ends_the_process_and_names_file_and_offset() {
-        for how in ["store", "load", "content"] {
-            let root = tempfile::tempdir().unwrap();
-            let child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "disk::mapped::tests::child_that_loses_its_mapping", "--nocapture"])
-                .env(CHILD_DIRECTORY, root.path())
-                .env(CHILD_ACCESS, how)
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&child.stderr);
-            assert_eq!(child.status.code(), Some(LOST_MAPPING_EXIT_CODE), "{how}: {said}");
-            assert!(said.contains("node/lost is lost at byte 20480: "), "{how}: {said}");
-        }
-    }
-
-    /// Does nothing unless it is run as the child of the test above.
-    #[test]
-    fn child_that_loses_its_mapping() {
-        let Some(directory) = std::env::var_os(CHILD_DIRECTORY) else { return };
-        let (_lock, disk) = disk(Path::new(&directory));
-        let mut region = disk.create_region("lost", 64 << 10).unwrap();
-        let content = disk.open("lost").unwrap();
-        OpenOptions::new().write(true).open(disk.absolute("lost")).unwrap().set_len(20_000).unwrap();
-        match std::env::var(CHILD_ACCESS).unwrap().as_str() {
-            "store" => region.store(20_480, &[1]),
-            "load" => assert_eq!(std::hint::black_box(region.bytes())[20_480], 0),
-            _ => assert_eq!(std::hint::black_box(content.as_ref())[20_480], 0),
-        }
-    }
-
-    const CHILD_DIRECTORY: &str = "PINWHEEL_TEST_LOST_MAPPING";
-    const CHILD_ACCESS: &str = "PINWHEEL_TEST_LOST_MAPPING_BY";
-}
+mod tests;

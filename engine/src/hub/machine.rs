@@ -292,10 +292,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.run_giver(from, stream, false)?;
                 result.map_err(NodeFault::from)
             }
-            ToHub::Journal { from, bytes } => {
-                node.journal(from, &bytes);
-                Ok(())
-            }
+            ToHub::Journal { from, bytes } => node.journal(from, &bytes),
         };
         Ok(result)
     }
@@ -365,7 +362,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         for node in self.nodes.values_mut() {
             let length: u64 = node.journal.iter().map(|range| range.len() as u64).sum();
             if length > 0 && self.now_ms >= node.archive_after_ms {
-                match node.archive.append(&*self.disk, node.journal_acked, &node.journal) {
+                let (position, chain) = (node.journal_acked, node.journal_chain);
+                match node.archive.append(&*self.disk, position, &node.journal, chain) {
                     Ok(()) => {
                         node.journal_acked += length;
                         node.journal.clear();

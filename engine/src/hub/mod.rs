@@ -22,6 +22,7 @@ pub use store::{MemoryStore, Store, StoreError};
 
 use crate::disk::DiskError;
 use crate::ids::{BlockId, SellerId};
+use crate::journal::batch::BrokenRange;
 use crate::link::ToNode;
 use crate::stock::SegmentError;
 use crate::transfer::TransferFault;
@@ -72,6 +73,10 @@ pub enum NodeFault {
     /// A transfer went wrong.
     #[error(transparent)]
     Transfer(#[from] TransferFault),
+    /// Its journal does not continue what was archived of it: it was damaged, or the node runs on an old copy of its
+    /// data directory.
+    #[error("{0}: it was damaged, or the node runs on an old copy of its data directory")]
+    Journal(#[from] BrokenRange),
 }
 
 /// What stops a hub. Drop it; unless the cause lasts, loading it again is safe at any time.
@@ -123,6 +128,16 @@ pub enum HubError {
         found: u64,
         /// Bytes that were acknowledged.
         acked: u64,
+    },
+    /// A file of the archive does not verify.
+    #[error("{path}, which holds the journal of node {node:?}, is damaged at position {position}")]
+    ArchiveDamaged {
+        /// Whose journal.
+        node: SellerId,
+        /// The file.
+        path: String,
+        /// The journal position of the first batch that does not verify.
+        position: u64,
     },
     /// The registry in the store contradicts itself.
     #[error("the registry in the hub's database is damaged: {0}")]

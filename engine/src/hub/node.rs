@@ -5,6 +5,8 @@ use super::books::{Books, NodeRow, Place};
 use super::{HubError, NodeFault};
 use crate::disk::Disk;
 use crate::ids::{KeyEpoch, SellerId, TerminalId, VarietyId};
+use crate::journal::Position;
+use crate::journal::batch::{self, Chain};
 use crate::journal::record::{Stream, TransferFact};
 use crate::stock::{NodeKeys, WrappedKey};
 use crate::transfer::Giver;
@@ -30,6 +32,8 @@ pub(super) struct Node {
     pub(super) journal_acked: u64,
     /// Ranges that continue `journal_acked`.
     pub(super) journal: Vec<Bytes>,
+    /// Where the journal stands after them.
+    pub(super) journal_chain: Chain,
     /// Whether a range came that is not answered yet.
     pub(super) journal_heard: bool,
     /// After a full disk: not before this time.
@@ -52,6 +56,7 @@ impl Node {
         disk: &D,
         hub_keys: &NodeKeys,
     ) -> Result<Self, HubError> {
+        let archive = Archive::open(disk, row.seller, row.journal_acked)?;
         let node_key = unwrap_node_key(hub_keys, row.seller, &row.wrapped_key)?;
         let (bulk, urgent): (Vec<_>, Vec<_>) = open.into_iter().partition(|fact| fact.stream == Stream::Bulk);
         Ok(Self {
@@ -65,7 +70,8 @@ impl Node {
             ],
             greeted: false,
             needs: VecDeque::new(),
-            archive: Archive::open(disk, row.seller, row.journal_acked)?,
+            journal_chain: archive.chain(),
+            archive,
             journal_acked: row.journal_acked,
             journal: Vec::new(),
             journal_heard: false,
@@ -93,6 +99,7 @@ impl Node {
         self.givers.iter_mut().for_each(Giver::handle_cut);
         self.needs.clear();
         self.journal.clear();
+        self.journal_chain = self.archive.chain();
         self.journal_heard = false;
     }
 
@@ -107,21 +114,21 @@ impl Node {
         Ok(())
     }
 
-    /// Takes a range of the journal if it continues what is here. Nothing else comes of it before the commit.
-    pub(super) fn journal(&mut self, from: u64, bytes: &Bytes) {
+    /// Takes a range of the journal if it begins where the last one ended. Nothing else comes of it before the commit.
+    pub(super) fn journal(&mut self, from: u64, bytes: &Bytes) -> Result<(), NodeFault> {
         self.journal_heard = true;
         let held = self.journal.iter().map(|range| range.len() as u64).sum::<u64>();
-        let end = self.journal_acked + held;
-        if held >= JOURNAL_BYTES_MAX {
-            return;
+        let gap = from.checked_sub(self.journal_acked + held);
+        // At the end of a segment one slot may be too short for a batch.
+        if held >= JOURNAL_BYTES_MAX || bytes.is_empty() || !matches!(gap, Some(0 | SLOT_BYTES)) {
+            return Ok(());
         }
-        match from.checked_sub(end) {
-            Some(0) => {}
-            // At the end of a segment one slot may be too short for a batch.
-            Some(SLOT_BYTES) => self.journal.push(Bytes::from_static(&[0; SLOT_BYTES as usize])),
-            _ => return,
+        self.journal_chain.admit_range(Position(from), bytes, &mut |_, _| ())?;
+        if gap == Some(SLOT_BYTES) {
+            self.journal.push(Bytes::from_static(&[0; SLOT_BYTES as usize]));
         }
         self.journal.push(bytes.clone());
+        Ok(())
     }
 }
 
@@ -157,5 +164,4 @@ pub(super) fn unwrap_node_key(
 pub(super) const NEEDS_MAX: usize = 1024;
 /// Journal ranges taken between two commits; the rest comes again.
 const JOURNAL_BYTES_MAX: u64 = 16 << 20;
-/// The journal's unit: `crate::journal::record::RECORD_BYTES`.
-const SLOT_BYTES: u64 = crate::journal::record::RECORD_BYTES as u64;
+const SLOT_BYTES: u64 = batch::SLOT_BYTES as u64;

@@ -9,6 +9,7 @@ use super::fingerprint::Fingerprint;
 pub(super) struct Filter {
     blocks: Vec<[u64; 8]>,
     inserted: u64,
+    doublings: u32,
 }
 
 impl Filter {
@@ -16,13 +17,24 @@ impl Filter {
     pub(super) fn new(expected: u64) -> Self {
         let blocks = (2 * expected / KEYS_PER_BLOCK).clamp(1, BLOCKS_MAX);
         let blocks = usize::try_from(blocks).expect("bounded by a constant");
-        Self { blocks: vec![[0; 8]; blocks], inserted: 0 }
+        Self { blocks: vec![[0; 8]; blocks], inserted: 0, doublings: 0 }
     }
 
-    /// Whether a larger filter would answer "perhaps" much less often.
-    pub(super) fn is_outgrown(&self) -> bool {
-        let blocks = self.blocks.len() as u64;
-        blocks < BLOCKS_MAX && self.inserted > blocks * KEYS_PER_BLOCK
+    /// Makes room for `more` fingerprints; `false` if only a filter filled anew would still be good.
+    ///
+    /// A block that is split leaves its bits in both halves, so every doubling makes "perhaps" more frequent.
+    pub(super) fn make_room(&mut self, more: u64) -> bool {
+        while (self.blocks.len() as u64) < (self.inserted + more) / KEYS_PER_BLOCK {
+            if self.blocks.len() as u64 * 2 > BLOCKS_MAX {
+                return true;
+            }
+            if self.doublings == DOUBLINGS_MAX {
+                return false;
+            }
+            self.doublings += 1;
+            self.blocks = self.blocks.iter().flat_map(|&block| [block; 2]).collect();
+        }
+        true
     }
 
     #[cfg(test)]
@@ -45,14 +57,14 @@ impl Filter {
     }
 
     fn block(&self, (upper, _): Fingerprint) -> usize {
-        (u128::from(upper) * self.blocks.len() as u128 >> 64) as usize
+        ((u128::from(upper) * self.blocks.len() as u128) >> 64) as usize
     }
 }
 
 fn mask((_, lower): Fingerprint) -> [u64; 8] {
     let mut mask = [0; 8];
     for probe in 0..PROBES {
-        let bit = lower >> (9 * probe) & 511;
+        let bit = (lower >> (9 * probe)) & 511;
         mask[(bit / 64) as usize] |= 1 << (bit % 64);
     }
     mask
@@ -62,6 +74,8 @@ fn mask((_, lower): Fingerprint) -> [u64; 8] {
 const PROBES: u32 = 7;
 /// Sixteen bits for each.
 const KEYS_PER_BLOCK: u64 = 32;
+/// "Perhaps" for one in twenty is good enough.
+const DOUBLINGS_MAX: u32 = 3;
 /// 256 MiB: a bound on memory, and still more than ten bits for each of 2 × 10⁸ fingerprints.
 const BLOCKS_MAX: u64 = (256 << 20) / 64;
 
@@ -77,13 +91,17 @@ mod tests {
     #[test]
     fn what_was_inserted_is_never_denied_and_what_was_not_mostly_is() {
         let mut filter = Filter::new(50_000);
-        (0..100_000).for_each(|number| filter.insert(fingerprint(number)));
-        assert!(!filter.is_outgrown());
-        assert!((0..100_000).all(|number| filter.may_contain(fingerprint(number))));
-        let wrong = (100_000..200_000).filter(|&number| filter.may_contain(fingerprint(number))).count();
-        assert!(wrong < 1000, "{wrong} of 100,000");
-        (100_000..101_000).for_each(|number| filter.insert(fingerprint(number)));
-        assert!(filter.is_outgrown());
+        let mut inserted = 0;
+        for (until, wrong_max) in [(100_000, 1000), (200_000, 3000), (400_000, 5000), (800_000, 8000)] {
+            assert!(filter.make_room(u64::from(until - inserted)));
+            (inserted..until).for_each(|number| filter.insert(fingerprint(number)));
+            inserted = until;
+            assert!((0..until).all(|number| filter.may_contain(fingerprint(number))));
+            let others = until..until + 100_000;
+            let wrong = others.filter(|&number| filter.may_contain(fingerprint(number))).count();
+            assert!(wrong < wrong_max, "{wrong} of 100,000");
+        }
+        assert!(!filter.make_room(100_000), "doubled too often");
     }
 
     #[test]

@@ -163,12 +163,12 @@ impl Recipe {
     }
 }
 
-/// Draws PINs, each character equally likely.
+/// Draws PINs, each character equally likely (Lemire, "Fast Random Integer Generation in an Interval", on bytes).
 struct Draw<'a> {
     random: &'a mut ChaCha20Rng,
     characters: &'static [u8],
-    /// Bytes from here on would favour the first characters.
-    fair_below: u8,
+    /// How many bytes must not be used, or some characters would be likelier than others.
+    unfair: u16,
     drawn: usize,
     check: bool,
     buffer: [u8; 256],
@@ -181,7 +181,7 @@ impl<'a> Draw<'a> {
         Self {
             random,
             characters,
-            fair_below: (256 / characters.len() * characters.len()) as u8,
+            unfair: (256 % characters.len()) as u16,
             drawn: usize::from(recipe.length) - usize::from(recipe.check),
             check: recipe.check,
             buffer: [0; 256],
@@ -198,10 +198,10 @@ impl<'a> Draw<'a> {
                     self.random.fill_bytes(&mut self.buffer);
                     self.used = 0;
                 }
-                let byte = self.buffer[self.used];
+                let product = u16::from(self.buffer[self.used]) * u16::from(base);
                 self.used += 1;
-                if byte < self.fair_below {
-                    break byte % base;
+                if product & 0xff >= self.unfair {
+                    break (product >> 8) as u8;
                 }
             };
         }
@@ -220,7 +220,7 @@ fn check_digit(digits: &[u8], base: u8) -> u8 {
     let mut sum = 0u32;
     for (place, &digit) in digits.iter().rev().enumerate() {
         let weighted = if place.is_multiple_of(2) { 2 * digit } else { digit };
-        sum += u32::from(weighted / base + weighted % base);
+        sum += u32::from(if weighted >= base { weighted - base + 1 } else { weighted });
     }
     let base = u32::from(base);
     ((base - sum % base) % base) as u8

@@ -50,8 +50,8 @@ impl FingerprintStore {
     /// Fills the filter if that is worth while before `more` questions.
     fn prepare(&self, front: &mut Front, more: u64) -> Result<(), FingerprintError> {
         let known = self.seen.approximate_len() as u64;
-        let wanted = match &front.filter {
-            Some(filter) => filter.is_outgrown(),
+        let wanted = match &mut front.filter {
+            Some(filter) => !filter.make_room(more),
             None => (front.asked + more).saturating_mul(KNOWN_PER_QUESTION) >= known,
         };
         if !wanted {
@@ -175,7 +175,7 @@ mod tests {
                 let claims = claims(batch * 1000..(batch + 1) * 1000);
                 assert_eq!(store.claim(BatchId(batch), &claims, &|_| true, &mut |_| {}).unwrap(), []);
             }
-            let filter = store.front.lock().unwrap().filter.as_ref().map(|filter| filter.inserted());
+            let filter = store.front.lock().unwrap().filter.as_ref().map(Filter::inserted);
             assert_eq!(filter, Some(10_000), "an empty store has its filter from the start");
         }
         let store = FingerprintStore::open(directory.path()).unwrap();

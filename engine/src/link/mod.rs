@@ -61,7 +61,8 @@ pub enum ToHub {
     /// Whole durable batches of the node's journal.
     Journal {
         /// Position of the first byte: where the last range ended, or one slot of 64 bytes after it at the end of a
-        /// journal segment. Anything else is dropped and answered with the position reached.
+        /// journal segment. One that begins elsewhere is dropped and answered with the position reached; one that
+        /// begins right and does not continue the chain of batches is a fault.
         from: u64,
         /// The bytes; the next range begins at `from + bytes.len()`.
         bytes: Bytes,

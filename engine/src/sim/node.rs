@@ -262,7 +262,7 @@ impl Node {
                 StewardAction::Drop(fault) => panic!("the hub broke the protocol: {fault}"),
             }
         }
-        let shipment = self.shipping.poll().map_err(BookkeeperError::from)?;
+        let shipment = self.shipping.poll(now.monotonic_ms).map_err(BookkeeperError::from)?;
         self.to_hub.extend(shipment);
         Ok(())
     }

@@ -1,4 +1,7 @@
 //! Sends the durable journal upstream, one range at a time, each from where the last acknowledgement ended.
+//!
+//! Every range costs upstream a sync of its own, on what may be the same disk: so a range waits until it is worth one,
+//! but never long.
 
 use crate::disk::Disk;
 use crate::journal::{JournalError, JournalReader, Position};
@@ -12,13 +15,15 @@ pub struct Shipping<D: Disk> {
     /// Where the range on its way ends.
     on_its_way: Option<Position>,
     connected: bool,
+    /// When to send what there is, however little; in monotonic milliseconds.
+    due_ms: u64,
 }
 
 impl<D: Disk> Shipping<D> {
     /// Ships what `reader` reads.
     #[must_use]
     pub fn new(reader: JournalReader<D>) -> Self {
-        Self { reader, acknowledged: Position(0), on_its_way: None, connected: false }
+        Self { reader, acknowledged: Position(0), on_its_way: None, connected: false, due_ms: 0 }
     }
 
     /// Upstream holds everything below.
@@ -46,14 +51,16 @@ impl<D: Disk> Shipping<D> {
         self.on_its_way = None;
     }
 
-    /// The next range to send, if there is one and none is on its way.
+    /// The next range to send, if there is one that is large or old enough and none is on its way.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn poll(&mut self) -> Result<Option<ToHub>, JournalError> {
-        if !self.connected || self.on_its_way.is_some() {
+    pub fn poll(&mut self, now_ms: u64) -> Result<Option<ToHub>, JournalError> {
+        let is_due = now_ms >= self.due_ms || self.unreported_bytes() >= RANGE_BYTES_MIN;
+        if !self.connected || self.on_its_way.is_some() || !is_due {
             return Ok(None);
         }
+        self.due_ms = now_ms + RANGE_AGE_MS_MAX;
         let Some(shipment) = self.reader.read(self.acknowledged, RANGE_BYTES_MAX)? else { return Ok(None) };
         self.on_its_way = Some(shipment.end);
         let from = self.acknowledged;
@@ -66,4 +73,8 @@ impl<D: Disk> Shipping<D> {
 }
 
 /// Most bytes of one range.
-const RANGE_BYTES_MAX: usize = 1 << 20;
+const RANGE_BYTES_MAX: usize = 4 << 20;
+/// From so many bytes on a range is sent at once.
+const RANGE_BYTES_MIN: u64 = 1 << 20;
+/// Less than that is sent after so many milliseconds: well below the second in which a sale is to be known upstream.
+const RANGE_AGE_MS_MAX: u64 = 200;

@@ -9,7 +9,7 @@ pub mod record;
 pub mod segment;
 
 pub use expiry::Expiry;
-pub use keys::{DataKey, FingerprintKey, KeyFileError, NodeKeys, WrappedKey, WrappingKey};
+pub use keys::{DataKey, FingerprintKey, KeyFileError, NodeKeys, WrappedKey, WrappingKey, WrongWrapping};
 pub use record::{BlockKey, BlockProperties, Damaged, PIN_RECORD_BYTES, PinRecord};
 pub use segment::{SegmentError, SegmentFile, SegmentHeader};
 

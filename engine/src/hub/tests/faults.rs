@@ -3,6 +3,7 @@
 use super::super::books::{Books, Change, Place};
 use super::*;
 use crate::audit::{SegmentBook, SellerBooks};
+use crate::disk::{lock::DirLock, mapped::MappedDisk};
 use crate::journal::record::{Record, TransferFact};
 use crate::registry::Variety;
 use crate::transfer::{Taker, TakerAction};
@@ -203,7 +204,8 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     bench.tell(ToHub::Need { request: 1, variety: VarietyId(1), count: 7 });
     bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
     bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true });
-    bench.tell(ToHub::Journal { from: 0, bytes: Bytes::from_static(&[1; 64]) });
+    let mut journal = archive::NodeJournal::new();
+    bench.tell(journal.ship());
     let (before, registry) = (bench.hub.books.clone(), Arc::clone(bench.hub.registry()));
 
     let mut again = store.clone();
@@ -224,4 +226,76 @@ fn a_database_of_a_newer_program_is_left_alone() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     assert!(matches!(SqliteStore::open(&path), Err(StoreError::Newer { found: 99, .. })));
+}
+
+#[test]
+fn a_hub_on_real_files_gives_and_archives_and_starts_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let lock = DirLock::acquire(directory.path()).unwrap();
+    let disk = Arc::new(MappedDisk::open(&lock, "").unwrap());
+    let start = || {
+        let store = SqliteStore::open(&directory.path().join("hub.db")).unwrap();
+        Hub::load(store, Arc::clone(&disk), Arc::new(NodeKeys::from_node_key(&[9; 32]))).unwrap()
+    };
+    let mut hub = start();
+    let command = |hub: &mut Hub<SqliteStore, MappedDisk>, command| {
+        hub.handle_command(1, command, NOW_MS, &mut |bytes| bytes.fill(5)).unwrap();
+        hub.commit().unwrap();
+        let outputs: Vec<_> = std::iter::from_fn(|| hub.poll_output()).collect();
+        assert!(
+            outputs.iter().any(|output| matches!(output, Output::Done { result: Ok(_), .. })),
+            "{outputs:?}"
+        );
+    };
+    command(&mut hub, Command::AddVariety(variety(10)));
+    command(&mut hub, Command::AddNode { name: "east".into() });
+    command(&mut hub, Command::Reserve { blocks: 2 });
+    let (batch, variety) = (BatchId(1), VarietyId(1));
+    let properties = BlockProperties { block: BlockId(1), variety, batch, expiry: Expiry::NONE };
+    let blocks = vec![make_block(&*disk, properties, 2000)];
+    make_block(&*disk, BlockProperties { block: BlockId(2), ..properties }, 10);
+    command(&mut hub, Command::Deliver(Delivery { batch, variety, received: 2000, blocks }));
+
+    let mut journal = archive::NodeJournal::new();
+    let ask = |hub: &mut Hub<SqliteStore, MappedDisk>, messages: Vec<ToHub>| -> Vec<ToNode> {
+        for message in messages {
+            hub.handle_link(NODE, message, NOW_MS).unwrap();
+        }
+        hub.commit().unwrap();
+        let outputs = std::iter::from_fn(|| hub.poll_output());
+        outputs
+            .map(|output| match output {
+                Output::Send { message, .. } => message,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    let hello = ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 };
+    let need = ToHub::Need { request: 1, variety, count: 1500 };
+    let sent = ask(&mut hub, vec![hello.clone(), need, journal.ship()]);
+    let content = |messages: &[ToNode]| {
+        let chunks = messages.iter().filter_map(|message| match message {
+            ToNode::Chunk { bytes, .. } => Some(bytes.to_vec()),
+            _ => None,
+        });
+        chunks.collect::<Vec<_>>().concat()
+    };
+    let (offer, bytes) = (offers(&sent)[0], content(&sent));
+    assert_eq!((offer.span.len(), bytes.len()), (1500, 1500 * 64));
+    assert_eq!(offer.checksum, xxhash_rust::xxh3::xxh3_64(&bytes));
+    let acked = hub.journal_acked(NODE).unwrap();
+    assert!(acked > 0);
+
+    drop(hub);
+    let archived = format!("archive/00000001/{:016x}.log", 0);
+    disk.append(&archived, &[1; 10]).unwrap();
+    let mut hub = start();
+    assert!(disk.open(&block_path(BlockId(2))).is_err(), "no row names it");
+    let sent = ask(&mut hub, vec![hello]);
+    let again = offers(&sent)[0];
+    assert_eq!(again, crate::link::Offer { request: 0, ..offer });
+    assert_eq!(content(&sent), bytes);
+    assert!(matches!(sent[0], ToNode::Welcome { pending: 1, journal_acked, .. } if journal_acked == acked));
+    assert!(matches!(sent.last(), Some(ToNode::Ready)));
+    assert_eq!(hub.available(variety), 500);
 }

@@ -1,5 +1,6 @@
 //! The hub alone, over memory; [`faults`] has it with a seller, and over SQLite.
 
+mod archive;
 mod faults;
 
 use super::*;
@@ -12,7 +13,6 @@ use crate::link::{ToHub, ToNode};
 use crate::registry::{State, tests::variety};
 use crate::stock::segment::{SegmentHeader, block_path, write_segment};
 use crate::stock::{BlockKey, BlockProperties, DataKey, Expiry, NodeKeys};
-use bytes::Bytes;
 use std::sync::Arc;
 use wire::message::{Pin, Serial};
 
@@ -120,7 +120,7 @@ fn load<S: Store>(store: S, disk: &HeapDisk) -> Result<Hub<S, HeapDisk>, HubErro
     Hub::load(store, Arc::new(disk.clone()), Arc::new(NodeKeys::from_node_key(&[9; 32])))
 }
 
-fn make_block(disk: &HeapDisk, properties: BlockProperties, count: u32) -> NewBlock {
+fn make_block(disk: &impl Disk, properties: BlockProperties, count: u32) -> NewBlock {
     let data_key = DataKey::from_bytes([properties.block.0 as u8; 32]);
     let sealer = BlockKey::new(properties, &data_key);
     let pin = |index: u32| {
@@ -311,47 +311,6 @@ fn a_block_that_has_decayed_is_set_aside_before_it_is_given() {
         _ => None,
     });
     assert_eq!(offered, Some(good));
-}
-
-#[test]
-fn a_journal_is_archived_without_gap_or_overlap_and_acknowledged_when_durable() {
-    let mut bench = Bench::new(MemoryStore::new());
-    bench.furnish();
-    bench.hello();
-    let range = |byte: u8, length: usize| Bytes::from(vec![byte; length]);
-    let acked = |messages: &[ToNode]| match messages {
-        [ToNode::JournalAcked { position }] => *position,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(acked(&bench.tell(ToHub::Journal { from: 0, bytes: range(1, 128) })), 128);
-    assert_eq!(acked(&bench.tell(ToHub::Journal { from: 256, bytes: range(9, 64) })), 128, "a gap");
-    assert_eq!(acked(&bench.tell(ToHub::Journal { from: 64, bytes: range(9, 64) })), 128, "an overlap");
-    assert_eq!(acked(&bench.tell(ToHub::Journal { from: 192, bytes: range(2, 64) })), 256, "a segment's end");
-    let mut expected = [vec![1; 128], vec![0; 64], vec![2; 64]].concat();
-    let path = "archive/00000001/0000000000000000.log";
-    assert_eq!(bench.disk.open(path).unwrap(), expected);
-
-    // Appended, but the commit never came: it is cut off and asked for again.
-    bench.disk.append(path, &[7; 100]).unwrap();
-    bench.crash();
-    assert_eq!(bench.disk.open(path).unwrap(), expected);
-    let welcome = bench.hello();
-    assert!(matches!(welcome[0], ToNode::Welcome { journal_acked: 256, .. }));
-
-    bench.disk.limit(Some(1));
-    assert!(bench.tell(ToHub::Journal { from: 256, bytes: range(3, 64) }).is_empty(), "no room, no answer");
-    bench.disk.limit(None);
-    bench.hub.commit().unwrap();
-    assert!(bench.sent().is_empty(), "not yet");
-    bench.hub.handle_link(NODE, ToHub::Journal { from: 320, bytes: range(4, 64) }, NOW_MS + 1000).unwrap();
-    bench.hub.commit().unwrap();
-    assert_eq!(acked(&bench.sent()), 384);
-    expected.extend([vec![3; 64], vec![4; 64]].concat());
-    assert_eq!(bench.disk.open(path).unwrap(), expected);
-
-    bench.disk.truncate(path, 100).unwrap();
-    let failed = load(bench.store.clone(), &bench.disk);
-    assert!(matches!(failed, Err(HubError::Archive { found: 100, acked: 384, .. })), "it never guesses");
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! One request to one reply.
+
+use super::protocol::{KeyRow, MintOrder, Reply, Request, TerminalRow, VarietyRow};
+use crate::hub::{Command, Done, NewKey, Terminals};
+use crate::ids::TerminalId;
+use crate::intake::{Alphabet, Profile, Progress, Recipe};
+use crate::network::{NotDone, Office};
+use crate::stock::Expiry;
+use crossbeam::channel::Sender;
+use std::io::Read;
+use std::net::SocketAddr;
+
+/// What an office does not know of the process it is in.
+#[derive(Clone)]
+pub struct Site {
+    /// Where terminals connect, if anything sells.
+    pub address: Option<SocketAddr>,
+    /// Where to say that the process should end, if it runs on.
+    pub stop: Option<Sender<()>>,
+}
+
+/// Does what was asked. `input` holds the file of an intake; `say` hears how far it is.
+pub fn answer(
+    request: Request,
+    office: &Office,
+    site: &Site,
+    input: &mut dyn Read,
+    say: &mut dyn FnMut(Reply),
+) -> Reply {
+    try_answer(request, office, site, input, say)
+        .unwrap_or_else(|error| Reply::No { reason: error.to_string() })
+}
+
+fn try_answer(
+    request: Request,
+    office: &Office,
+    site: &Site,
+    input: &mut dyn Read,
+    say: &mut dyn FnMut(Reply),
+) -> Result<Reply, NotDone> {
+    let mut progress = |progress: Progress| {
+        let step = format!("{:?}", progress.step).to_lowercase();
+        say(Reply::Progress { step, done: progress.done, total: progress.total });
+    };
+    Ok(match request {
+        Request::Status => {
+            let mut status = office.status()?;
+            status.address = site.address.map(|address| address.to_string());
+            Reply::Status(Box::new(status))
+        }
+        Request::Audit => {
+            let report = office.audit()?;
+            let text = report.to_string();
+            let value = serde_json::to_value(&report).unwrap_or_default();
+            Reply::Audit { balanced: report.balanced, report: value, text }
+        }
+        Request::Stop => match &site.stop {
+            Some(stop) => {
+                // It may be ending already.
+                let _ = stop.try_send(());
+                Reply::Stopping
+            }
+            None => Reply::No { reason: "nothing runs here".to_owned() },
+        },
+        Request::ListVarieties => {
+            let registry = office.registry()?;
+            Reply::Varieties { varieties: registry.varieties().map(VarietyRow::of).collect() }
+        }
+        Request::AddVariety(row) => added(office.command(Command::AddVariety(row.to_variety()))?),
+        Request::AddDealer { name } => added(office.command(Command::AddDealer { name })?),
+        Request::ListTerminals => Reply::Terminals { terminals: TerminalRow::all(&*office.registry()?) },
+        Request::AddTerminals { count, ids, dealer } => {
+            let terminals = match ids.is_empty() {
+                true => Terminals::Next(count),
+                false => Terminals::Numbered(ids.into_iter().map(TerminalId).collect()),
+            };
+            keys(office, office.command(Command::AddTerminals { dealer, terminals })?)?
+        }
+        Request::Rekey { terminal } => {
+            keys(office, office.command(Command::Rekey { terminal: TerminalId(terminal) })?)?
+        }
+        Request::Intake { variety, profile, profile_toml, expiry, bytes } => {
+            let profile = match profile_toml {
+                Some(text) => Profile::from_toml(&text).map_err(|error| error.to_string()),
+                None => Profile::built_in(&profile).ok_or_else(|| no_such_profile(&profile)),
+            };
+            match profile {
+                Ok(profile) => {
+                    let input = input.take(bytes);
+                    let expiry = Expiry(expiry);
+                    Reply::Delivered(office.intake(
+                        &variety,
+                        &profile,
+                        expiry,
+                        input,
+                        bytes,
+                        &mut progress,
+                    )?)
+                }
+                Err(reason) => Reply::No { reason },
+            }
+        }
+        Request::Mint(order) => {
+            let MintOrder { variety, count, length, letters, check, expiry } = order;
+            let recipe = Recipe {
+                count,
+                length,
+                alphabet: if letters { Alphabet::Letters } else { Alphabet::Digits },
+                check,
+                serial_prefix: "P".to_owned(),
+                serial_first: 1,
+                serial_digits: 8,
+            };
+            Reply::Delivered(office.mint(&variety, &recipe, Expiry(expiry), &mut progress)?)
+        }
+    })
+}
+
+fn added(done: Done) -> Reply {
+    match done {
+        Done::Variety(id) => Reply::Added { id: u64::from(id.0) },
+        Done::Dealer(id) => Reply::Added { id: u64::from(id) },
+        other => unreachable!("an addition is answered by its number, not {other:?}"),
+    }
+}
+
+fn keys(office: &Office, done: Done) -> Result<Reply, NotDone> {
+    let Done::Keys(keys) = done else { unreachable!("new keys are answered by them") };
+    let registry = office.registry()?;
+    let row = |NewKey { terminal, key_epoch, key }| KeyRow {
+        terminal: terminal.0,
+        dealer: registry.terminal(terminal).map_or(0, |terminal| terminal.dealer),
+        key_epoch: key_epoch.0,
+        key,
+    };
+    Ok(Reply::Keys { keys: keys.into_iter().map(row).collect() })
+}
+
+fn no_such_profile(name: &str) -> String {
+    let known: Vec<_> = Profile::built_in_names().collect();
+    format!("there is no profile {name:?}: use {} or the path of a .toml file", known.join(", "))
+}

@@ -1,0 +1,279 @@
+//! What the command line and a running process say to each other.
+
+use crate::network::{Delivered, Status};
+use crate::registry::{Registry, State, TerminalKey, Variety};
+use serde::{Deserialize, Serialize};
+use wire::message::Charset;
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "want", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How things stand.
+    Status,
+    /// Whether every PIN is in exactly one place.
+    Audit,
+    /// End in good order.
+    Stop,
+    /// All varieties.
+    ListVarieties,
+    /// A new variety.
+    AddVariety(VarietyRow),
+    /// All terminals, without keys.
+    ListTerminals,
+    /// New terminals.
+    AddTerminals {
+        /// How many, with the next free numbers; ignored if `ids` are given.
+        count: u32,
+        /// With these numbers.
+        ids: Vec<u64>,
+        /// Their dealer.
+        dealer: u32,
+    },
+    /// A new key for a terminal.
+    Rekey {
+        /// Which.
+        terminal: u64,
+    },
+    /// A new dealer.
+    AddDealer {
+        /// Its name.
+        name: String,
+    },
+    /// A supplier's file, which follows.
+    Intake {
+        /// The variety's code.
+        variety: String,
+        /// A built-in profile's name.
+        profile: String,
+        /// A profile of the operator's own, as TOML, in place of the built-in one.
+        profile_toml: Option<String>,
+        /// The last day of validity where the file has none: year × 10,000 + month × 100 + day; 0: none.
+        expiry: u32,
+        /// The file's size in bytes.
+        bytes: u64,
+    },
+    /// PINs of our own.
+    Mint(MintOrder),
+}
+
+/// An order to issue PINs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MintOrder {
+    /// The variety's code.
+    pub variety: String,
+    /// How many.
+    pub count: u32,
+    /// Characters of a PIN.
+    pub length: u8,
+    /// Drawn from letters and digits that do not look alike, not from digits alone.
+    pub letters: bool,
+    /// Whether the last character is a check character.
+    pub check: bool,
+    /// The last day of validity: year × 10,000 + month × 100 + day; 0: none.
+    pub expiry: u32,
+}
+
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// How far it is.
+    Progress {
+        /// What is being done: `read`, `compare` or `seal`.
+        step: String,
+        /// How much of it.
+        done: u64,
+        /// Of how much.
+        total: u64,
+    },
+    /// How things stand.
+    Status(Box<Status>),
+    /// The audit's outcome.
+    Audit {
+        /// Whether every PIN is in exactly one place.
+        balanced: bool,
+        /// The whole report.
+        report: serde_json::Value,
+        /// The same for people.
+        text: String,
+    },
+    /// It is ending.
+    Stopping,
+    /// All varieties.
+    Varieties {
+        /// By number.
+        varieties: Vec<VarietyRow>,
+    },
+    /// All terminals.
+    Terminals {
+        /// By number.
+        terminals: Vec<TerminalRow>,
+    },
+    /// New keys. They are not shown again.
+    Keys {
+        /// One for each terminal.
+        keys: Vec<KeyRow>,
+    },
+    /// What was added.
+    Added {
+        /// Its number.
+        id: u64,
+    },
+    /// PINs came in.
+    Delivered(Delivered),
+    /// The answer is no.
+    No {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// A variety.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VarietyRow {
+    /// Its number; ignored in a new one.
+    #[serde(default)]
+    pub id: u32,
+    /// What operators call it.
+    pub code: String,
+    /// The product code a terminal asks for.
+    pub product: u32,
+    /// The denomination, in minor units.
+    pub face_value: u64,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// Digits after the decimal point.
+    pub currency_digits: u8,
+    /// What a terminal shows.
+    pub name: String,
+    /// What a terminal prints.
+    #[serde(default)]
+    pub receipt: String,
+    /// A PIN is sold only if it stays valid at least this many days.
+    #[serde(default)]
+    pub minimum_life_days: u32,
+}
+
+impl VarietyRow {
+    pub(super) fn of(variety: &Variety) -> Self {
+        let text = |bytes: &[u8]| match variety.charset {
+            Charset::Latin1 => bytes.iter().map(|byte| char::from(*byte)).collect(),
+            _ => String::from_utf8_lossy(bytes).into_owned(),
+        };
+        Self {
+            id: variety.id.0,
+            code: variety.code.clone(),
+            product: variety.product,
+            face_value: variety.face_value,
+            currency: String::from_utf8_lossy(&variety.currency).into_owned(),
+            currency_digits: variety.currency_digits,
+            name: text(&variety.name),
+            receipt: text(&variety.receipt),
+            minimum_life_days: variety.minimum_life_days,
+        }
+    }
+
+    /// The variety to add; its currency is checked there.
+    pub(super) fn to_variety(&self) -> Variety {
+        let mut currency = [b'?'; 3];
+        if self.currency.len() == 3 {
+            currency.copy_from_slice(self.currency.as_bytes());
+        }
+        let is_ascii = self.name.is_ascii() && self.receipt.is_ascii();
+        Variety {
+            id: crate::ids::VarietyId(0),
+            code: self.code.clone(),
+            product: self.product,
+            face_value: self.face_value,
+            currency,
+            currency_digits: self.currency_digits,
+            charset: if is_ascii { Charset::Ascii } else { Charset::Utf8 },
+            name: self.name.clone().into_bytes(),
+            receipt: self.receipt.clone().into_bytes(),
+            minimum_life_days: self.minimum_life_days,
+        }
+    }
+
+    /// The face value as people write it, with its currency.
+    #[must_use]
+    pub fn price(&self) -> String {
+        price(self.face_value, self.currency_digits, &self.currency)
+    }
+}
+
+/// An amount in minor units as people write it.
+pub(crate) fn price(minor: u64, digits: u8, currency: &str) -> String {
+    let unit = 10u64.pow(u32::from(digits.min(4)));
+    if digits == 0 {
+        return format!("{minor} {currency}");
+    }
+    format!("{}.{:0width$} {currency}", minor / unit, minor % unit, width = usize::from(digits))
+}
+
+/// A terminal, without its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalRow {
+    /// Its number.
+    pub id: u64,
+    /// Its dealer.
+    pub dealer: u32,
+    /// Counts its keys.
+    pub key_epoch: u32,
+    /// Whether it may sell.
+    pub state: State,
+}
+
+impl TerminalRow {
+    pub(super) fn all(registry: &Registry) -> Vec<Self> {
+        let row = |terminal: &crate::registry::Terminal| Self {
+            id: terminal.id.0,
+            dealer: terminal.dealer,
+            key_epoch: terminal.key_epoch.0,
+            state: terminal.state,
+        };
+        registry.terminals().iter().map(row).collect()
+    }
+}
+
+/// A terminal's new key, as it is written for the terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// The terminal.
+    pub terminal: u64,
+    /// Its dealer.
+    pub dealer: u32,
+    /// The key's epoch.
+    pub key_epoch: u32,
+    /// The key.
+    pub key: TerminalKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_written_in_its_major_unit() {
+        assert_eq!(price(1000, 2, "ZAR"), "10.00 ZAR");
+        assert_eq!(price(5, 2, "EUR"), "0.05 EUR");
+        assert_eq!(price(500, 0, "JPY"), "500 JPY");
+    }
+
+    #[test]
+    fn requests_and_replies_are_lines_of_json() {
+        let request = Request::Intake {
+            variety: "airtime-za-10".into(),
+            profile: "pipe-detail".into(),
+            profile_toml: None,
+            expiry: 20_271_231,
+            bytes: 5,
+        };
+        let line = serde_json::to_string(&request).unwrap();
+        assert!(!line.contains('\n'));
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        let reply = Reply::Delivered(Delivered { batch: 1, variety: "a".into(), pins: 2, blocks: 1 });
+        let line = serde_json::to_string(&reply).unwrap();
+        assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);
+    }
+}

@@ -1,0 +1,80 @@
+//! The socket's listening end.
+
+use super::desk::{Site, answer};
+use super::protocol::{Reply, Request};
+use crate::network::Office;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+/// Listens in a data directory that this process holds the lock of, and answers until the process ends.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn serve(data: &Path, office: Office, site: Site) -> io::Result<()> {
+    let (path, fresh) = (data.join(SOCKET_FILE), data.join(FRESH_FILE));
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&fresh)?;
+    // Nobody finds it under this name before only its owner may connect.
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&fresh, &path)?;
+    thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        let open = Arc::<AtomicUsize>::default();
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            };
+            if open.load(Relaxed) >= CONNECTIONS_MAX {
+                continue;
+            }
+            open.fetch_add(1, Relaxed);
+            let (office, site, open) = (office.clone(), site.clone(), Arc::clone(&open));
+            thread::spawn(move || {
+                if let Err(error) = converse(&stream, &office, &site) {
+                    tracing::debug!("an operator's connection ended: {error}");
+                }
+                open.fetch_sub(1, Relaxed);
+            });
+        }
+    })?;
+    Ok(())
+}
+
+fn converse(stream: &UnixStream, office: &Office, site: &Site) -> io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE))?;
+    let mut input = BufReader::with_capacity(1 << 16, stream);
+    let mut line = String::new();
+    input.by_ref().take(LINE_BYTES_MAX).read_line(&mut line)?;
+    // Who no longer listens does not stop what was begun.
+    let mut say = |reply: Reply| drop(send(stream, &reply));
+    let reply = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => answer(request, office, site, &mut input, &mut say),
+        Err(error) => Reply::No { reason: format!("this request is not understood: {error}") },
+    };
+    send(stream, &reply)
+}
+
+fn send(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// The socket's name in a data directory.
+pub const SOCKET_FILE: &str = "pinwheel.sock";
+const FRESH_FILE: &str = "pinwheel.sock.new";
+/// Operators at a time.
+const CONNECTIONS_MAX: usize = 32;
+/// Longest request, in bytes: a list of all the terminals that one command may add.
+const LINE_BYTES_MAX: u64 = 4 << 20;
+/// An operator who says nothing for so long in the middle of a request is given up.
+const SILENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,356 @@
+//! The command line. With `main`, the only place that reads clocks and ends the process.
+//!
+//! Exit codes: [`code`].
+
+mod buy;
+mod clock;
+mod files;
+mod office;
+mod sample;
+mod screen;
+mod up;
+
+pub use clock::{clock, random};
+
+use crate::ids::TerminalId;
+use crate::stock::Expiry;
+use clap::{Args, Parser, Subcommand};
+use screen::complain;
+use std::error::Error;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// What a process says with its exit code.
+pub mod code {
+    /// Done.
+    pub const OK: u8 = 0;
+    /// The answer is no: declined, refused, not balanced.
+    pub const NO: u8 = 1;
+    /// The command line is not understood.
+    pub const USAGE: u8 = 2;
+    /// Nothing answers, or the network cannot start.
+    pub const UNREACHABLE: u8 = 3;
+    /// The journal could not be made durable: the process stopped at once.
+    pub const NOT_DURABLE: u8 = 70;
+    /// Something else made it impossible to go on.
+    pub const STOPPED: u8 = 71;
+    /// A mapped file was lost or damaged under the process.
+    pub const LOST_FILE: u8 = crate::disk::mapped::LOST_MAPPING_EXIT_CODE as u8;
+    /// A mistake in this program.
+    pub const BUG: u8 = 101;
+}
+
+/// Sells prepaid PINs, each exactly once.
+#[derive(Parser)]
+#[command(name = "pinwheel", version, after_help = EXIT_CODES)]
+struct Cli {
+    /// The data directory.
+    #[arg(long, global = true, value_name = "DIR", default_value = DATA)]
+    data: PathBuf,
+    /// Say it as JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole network in this process: hub, seller, and a place for terminals to connect.
+    Up(UpArgs),
+    /// Take in a supplier's file of PINs.
+    Intake(IntakeArgs),
+    /// Issue PINs of our own.
+    Mint(MintArgs),
+    /// Terminals and their keys.
+    #[command(subcommand)]
+    Terminal(TerminalCommand),
+    /// What is sold.
+    #[command(subcommand)]
+    Variety(VarietyCommand),
+    /// Buy as a terminal does: log in, buy, print the receipt, confirm.
+    Buy(BuyArgs),
+    /// How things stand.
+    Status,
+    /// Check that every PIN ever received is in exactly one place.
+    Audit,
+    /// End the running network in good order.
+    Stop,
+}
+
+#[derive(Args)]
+struct UpArgs {
+    /// Where terminals connect.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7601")]
+    listen: SocketAddr,
+    /// Worker threads [default: one for each core but one].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// Let terminals talk in clear. Only on loopback.
+    #[arg(long)]
+    clear: bool,
+    /// The seller asks the hub for stock of a variety below this many PINs.
+    #[arg(long, value_name = "PINS", default_value_t = 5_000)]
+    low: u32,
+    /// It asks for as many as bring it up to this many.
+    #[arg(long, value_name = "PINS", default_value_t = 20_000)]
+    target: u32,
+    /// Do not put sample varieties, terminals and stock into a new data directory.
+    #[arg(long)]
+    empty: bool,
+    /// Size of a journal segment, when the journal is begun.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    segment_mib: u16,
+}
+
+#[derive(Args)]
+struct IntakeArgs {
+    /// The file.
+    file: PathBuf,
+    /// What the PINs are.
+    #[arg(long, value_name = "CODE")]
+    variety: String,
+    /// How the file is laid out: serial-pin-expiry, pipe-detail, or the path of a profile (.toml).
+    #[arg(long, value_name = "NAME")]
+    profile: String,
+    /// Last day of validity, where the file has none.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = expiry)]
+    expiry: Option<Expiry>,
+}
+
+#[derive(Args)]
+struct MintArgs {
+    /// What the PINs are.
+    #[arg(long, value_name = "CODE")]
+    variety: String,
+    /// How many.
+    #[arg(long, value_name = "N")]
+    count: u32,
+    /// Characters of a PIN.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    length: u8,
+    /// What PINs are drawn from.
+    #[arg(long, value_enum, default_value_t = AlphabetArg::Digits)]
+    alphabet: AlphabetArg,
+    /// Make the last character a Luhn check character.
+    #[arg(long)]
+    luhn: bool,
+    /// Last day of validity.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = expiry)]
+    expiry: Option<Expiry>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum AlphabetArg {
+    /// 0 to 9.
+    Digits,
+    /// Digits and capital letters that do not look alike.
+    Letters,
+}
+
+#[derive(Subcommand)]
+enum TerminalCommand {
+    /// Add terminals, each with a new key.
+    Add {
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+        /// Their dealer.
+        #[arg(long, default_value_t = 1)]
+        dealer: u32,
+        /// Write the keys to this new file, readable by its owner alone, and not to standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Add terminals whose numbers stand in the column `terminal` of a CSV file.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Their dealer.
+        #[arg(long, default_value_t = 1)]
+        dealer: u32,
+        /// Write the keys to this new file, readable by its owner alone, and not to standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// All terminals, without their keys.
+    List,
+    /// Give a terminal a new key; the old one is worth nothing from then on.
+    Rekey {
+        /// The terminal.
+        #[arg(value_parser = terminal_id)]
+        id: TerminalId,
+        /// Write the key to this new file, readable by its owner alone, and not to standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum VarietyCommand {
+    /// All varieties.
+    List,
+    /// Add a variety.
+    Add {
+        /// What operators call it, such as airtime-za-10.
+        #[arg(long)]
+        code: String,
+        /// The product code a terminal asks for.
+        #[arg(long)]
+        product: u32,
+        /// The denomination in minor units of the currency.
+        #[arg(long, value_name = "MINOR")]
+        face_value: u64,
+        /// ISO 4217 code.
+        #[arg(long)]
+        currency: String,
+        /// Digits after the currency's decimal point.
+        #[arg(long, default_value_t = 2)]
+        digits: u8,
+        /// What a terminal shows: at most 40 bytes.
+        #[arg(long)]
+        name: String,
+        /// What a terminal prints below the PIN: at most 160 bytes; \n begins a new line.
+        #[arg(long, default_value = "")]
+        receipt: String,
+        /// Sell a PIN only if it stays valid at least this many days.
+        #[arg(long, default_value_t = 0)]
+        minimum_life_days: u32,
+    },
+}
+
+#[derive(Args)]
+struct BuyArgs {
+    /// What to buy, by its code [default: the first that is in stock].
+    #[arg(long, value_name = "CODE", conflicts_with = "product")]
+    variety: Option<String>,
+    /// What to buy, by the number that terminals use.
+    #[arg(long, value_name = "NUMBER", requires = "face_value")]
+    product: Option<u32>,
+    /// The denomination in minor units, with --product.
+    #[arg(long, value_name = "MINOR", requires = "product")]
+    face_value: Option<u64>,
+    /// Which terminal to be [default: the first in the file that nobody else is].
+    #[arg(long, value_parser = terminal_id)]
+    terminal: Option<TerminalId>,
+    /// How many PINs, one after the other.
+    #[arg(long, default_value_t = 1)]
+    count: u32,
+    /// Where the seller listens [default: what `up` last wrote to the data directory].
+    #[arg(long, value_name = "ADDRESS")]
+    connect: Option<SocketAddr>,
+    /// The terminals' keys [default: terminals.csv in the data directory].
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// How long to wait for an answer, as a till would, in seconds.
+    #[arg(long, default_value_t = 25)]
+    patience: u64,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, too.
+            let _ = error.print();
+            return if error.use_stderr() { code::USAGE } else { code::OK }.into();
+        }
+    };
+    let log = if matches!(cli.command, Command::Up(_)) { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("PINWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new(log));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
+    let Cli { data, json, command } = cli;
+    let office = office::Caller { data, json };
+    let outcome = match command {
+        Command::Up(args) => up::up(&office, &args),
+        Command::Buy(args) => buy::buy(&office, &args),
+        Command::Intake(args) => office.intake(args),
+        Command::Mint(args) => office.mint(args),
+        Command::Terminal(command) => office.terminal(command),
+        Command::Variety(command) => office.variety(command),
+        Command::Status => office.status(),
+        Command::Audit => office.audit(),
+        Command::Stop => office.stop(),
+    };
+    match outcome {
+        Ok(()) => code::OK.into(),
+        Err(Exit { code, reason }) => {
+            if let Some(reason) = reason {
+                complain(&reason);
+            }
+            code.into()
+        }
+    }
+}
+
+/// Why a command did not do what it was asked.
+struct Exit {
+    code: u8,
+    /// For people, if it has not been said yet.
+    reason: Option<String>,
+}
+
+impl Exit {
+    fn no<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::NO, reason: Some(reason.into().to_string()) }
+    }
+
+    fn usage<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::USAGE, reason: Some(reason.into().to_string()) }
+    }
+
+    fn unreachable<'a>(reason: impl Into<Box<dyn Error + 'a>>) -> Self {
+        Self { code: code::UNREACHABLE, reason: Some(reason.into().to_string()) }
+    }
+
+    fn said() -> Self {
+        Self { code: code::NO, reason: None }
+    }
+}
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    let mut parts = text.splitn(3, '-').map(str::parse::<u32>);
+    let date = match (parts.next(), parts.next(), parts.next()) {
+        (Some(Ok(year)), Some(Ok(month)), Some(Ok(day))) => Expiry::from_date(year, month, day),
+        _ => None,
+    };
+    date.ok_or_else(|| "write the date as in 2027-12-31".to_owned())
+}
+
+fn terminal_id(text: &str) -> Result<TerminalId, String> {
+    text.parse().map(TerminalId).map_err(|_| "a terminal has a number".to_owned())
+}
+
+const DATA: &str = "./pinwheel-data";
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 the answer is no (declined, refused, not balanced); 2 usage; 3 nothing answers, or it
+cannot start; 70 the journal could not be made durable; 71 stopped for another reason; 74 a file was lost.
+Set PINWHEEL_LOG (error, warn, info, debug) for more or less on standard error.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_date_is_read_as_it_is_written() {
+        assert_eq!(expiry("2027-12-31"), Ok(Expiry(20_271_231)));
+        assert!(expiry("2027-13-01").is_err() && expiry("tomorrow").is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! Sockets: the only place that knows mio.
+//!
+//! The [`Front`] accepts connections and shakes hands; it changes nothing on a terminal's behalf. A [`Worker`] then owns
+//! the connection for good: it holds the session, asks the [`Seller`](crate::seller::Seller), and lets a reply go when the
+//! records it depends on are durable. Nothing here starts a thread or reads a clock: `run` blocks the thread it is given, and
+//! clock and randomness are handed in.
+
+mod front;
+mod outbox;
+mod seats;
+mod session;
+mod sessions;
+mod stats;
+mod worker;
+
+pub use front::{Front, FrontHandle, listen};
+pub use seats::Seats;
+pub use stats::Stats;
+pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort};
+
+use crate::ids::TerminalId;
+use crate::time::Now;
+use std::sync::Arc;
+
+/// Reads both clocks.
+pub type Clock = fn() -> Now;
+/// Fills bytes from a cryptographic generator.
+pub type Random = fn(&mut [u8]);
+
+/// Which of `workers` answers for a terminal. The same for the life of a process.
+#[must_use]
+pub fn home(terminal: TerminalId, workers: usize) -> usize {
+    let spread = terminal.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    (spread % workers as u64) as usize
+}
+
+/// Makes a thread that polls look again.
+#[derive(Clone, Debug)]
+struct Waker(Arc<mio::Waker>);
+
+impl crate::commit::Wake for Waker {
+    fn wake(&self) {
+        if let Err(error) = self.0.wake() {
+            tracing::error!("cannot wake a thread: {error}");
+        }
+    }
+}
+
+const WAKE: mio::Token = mio::Token(usize::MAX);

@@ -1,0 +1,149 @@
+//! One terminal's connection: bytes in, bytes out, and how far it has come.
+
+use super::seats::Seat;
+use crate::ids::TerminalId;
+use mio::net::TcpStream;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use wire::session::SellerSession;
+
+/// A connection with a session on it.
+pub(super) struct Session {
+    pub(super) stream: TcpStream,
+    pub(super) wire: SellerSession,
+    pub(super) dealer: u32,
+    pub(super) phase: Phase,
+    /// Received and not taken in yet: part of a frame, or frames that had to wait.
+    pub(super) input: Vec<u8>,
+    /// May leave, and has not: `output[sent..]`.
+    output: Vec<u8>,
+    sent: usize,
+    /// Bytes in the outbox.
+    pub(super) waiting_bytes: usize,
+    /// The socket may have more to read.
+    pub(super) readable: bool,
+    /// The terminal will send no more: what is there is to be read up to its end.
+    pub(super) ended: bool,
+    /// It stands in the worker's list of sessions to read.
+    pub(super) listed: bool,
+    /// When something was heard last, or this phase began; in [`crate::time::Now::monotonic_ms`].
+    pub(super) heard_ms: u64,
+    /// Since when the terminal takes nothing.
+    pub(super) stalled_since_ms: Option<u64>,
+    _seat: Seat,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// The welcome is sent; the login has not come.
+    Welcomed,
+    /// The terminal is certainly there.
+    LoggedIn,
+    /// Last words are on their way; what comes is thrown away.
+    Closing,
+}
+
+/// What became of a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Received {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// Never again.
+    End,
+}
+
+impl Session {
+    pub(super) fn new(
+        stream: TcpStream,
+        wire: SellerSession,
+        dealer: u32,
+        input: Vec<u8>,
+        now_ms: u64,
+        seat: Seat,
+    ) -> Self {
+        Self {
+            stream,
+            wire,
+            dealer,
+            phase: Phase::Welcomed,
+            input,
+            output: Vec::new(),
+            sent: 0,
+            waiting_bytes: 0,
+            readable: true,
+            ended: false,
+            listed: false,
+            heard_ms: now_ms,
+            stalled_since_ms: None,
+            _seat: seat,
+        }
+    }
+
+    pub(super) fn terminal(&self) -> TerminalId {
+        self.wire.terminal()
+    }
+
+    /// Adds bytes that may leave.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Whether bytes wait for the terminal to take them.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
+        loop {
+            return match self.stream.read(buffer) {
+                Ok(0) => Received::End,
+                Ok(bytes) => {
+                    // A short read empties the socket; what comes later makes a new event, but for the end, which has
+                    // made one.
+                    self.readable = self.ended || bytes == buffer.len();
+                    Received::Bytes(bytes)
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    Received::Nothing
+                }
+                Err(_) => Received::End,
+            };
+        }
+    }
+
+    /// Writes as much as the terminal takes now.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(super) fn flush(&mut self, now_ms: u64) -> io::Result<()> {
+        while self.has_unsent() {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(bytes) => {
+                    self.sent += bytes;
+                    self.stalled_since_ms = None;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stalled_since_ms.get_or_insert(now_ms);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.stalled_since_ms = None;
+        self.output.clear();
+        self.sent = 0;
+        if self.phase == Phase::Closing {
+            // The terminal may have closed first: then there is nothing to shut.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        Ok(())
+    }
+}

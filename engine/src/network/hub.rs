@@ -1,0 +1,330 @@
+//! The hub's thread: take everything that is ready, commit once, release the effects. A full disk drops the hub and loads
+//! it again when there may be room; any other failure ends the process.
+
+use super::stewarding::{LinkEvent, StewardMessage};
+use super::{Failure, spawn};
+use crate::disk::mapped::MappedDisk;
+use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore};
+use crate::ids::{BatchId, SellerId};
+use crate::link::ToHub;
+use crate::net::{Clock, Random};
+use crate::stock::NodeKeys;
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The hub as it runs here.
+pub(super) type LiveHub = Hub<SqliteStore, MappedDisk>;
+
+/// A question, which answers itself.
+pub(super) type Look = Box<dyn FnOnce(&LiveHub) + Send>;
+
+/// What others want of the hub.
+pub(super) enum HubMessage {
+    /// The seller connects, under a number that grows with every connection.
+    Connect(u64, Sender<StewardMessage>),
+    /// It says something over that connection.
+    Link(u64, ToHub),
+    /// It has closed that connection.
+    Disconnect(u64),
+    /// An operator's command.
+    Command(Command, Sender<Result<Done, CommandError>>),
+    /// Someone looks.
+    Look(Look),
+    /// End.
+    Stop,
+}
+
+/// The batches whose PINs and serials count as seen: committed, or being taken in by a job of this process.
+#[derive(Default)]
+pub(super) struct Batches {
+    counting: Mutex<BatchCounts>,
+}
+
+#[derive(Default)]
+struct BatchCounts {
+    committed: BTreeSet<BatchId>,
+    /// Under way. The hub must not be loaded while there is one.
+    jobs: BTreeSet<BatchId>,
+}
+
+impl Batches {
+    pub(super) fn counts(&self, batch: BatchId) -> bool {
+        let counting = self.lock();
+        counting.committed.contains(&batch) || counting.jobs.contains(&batch)
+    }
+
+    /// A job begins.
+    pub(super) fn begin(&self, batch: BatchId) {
+        self.lock().jobs.insert(batch);
+    }
+
+    /// A job has ended, and nobody will commit its batch any more if it is not committed by now.
+    pub(super) fn end(&self, batch: BatchId, committed: bool) {
+        let mut counting = self.lock();
+        counting.jobs.remove(&batch);
+        if committed {
+            counting.committed.insert(batch);
+        }
+    }
+
+    fn have_jobs(&self) -> bool {
+        !self.lock().jobs.is_empty()
+    }
+
+    fn load(&self, hub: &LiveHub) {
+        self.lock().committed = hub.batches().map(|row| row.batch).collect();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BatchCounts> {
+        self.counting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The running thread.
+pub(super) struct HubHandle {
+    thread: JoinHandle<()>,
+    messages: Sender<HubMessage>,
+}
+
+impl HubHandle {
+    pub(super) fn sender(&self) -> Sender<HubMessage> {
+        self.messages.clone()
+    }
+
+    pub(super) fn command(&self, command: Command) -> Result<Result<Done, CommandError>, Failure> {
+        command_hub(&self.messages, command).ok_or(Failure::HubGone)
+    }
+
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&LiveHub) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        ask_hub(&self.messages, question).ok_or(Failure::HubGone)
+    }
+
+    pub(super) fn stop(self) {
+        let _ = self.messages.send(HubMessage::Stop);
+        let _ = self.thread.join();
+    }
+}
+
+/// Has a command done; `None` when the hub could not: it may or may not be done then.
+pub(super) fn command_hub(hub: &Sender<HubMessage>, command: Command) -> Option<Result<Done, CommandError>> {
+    let (reply, answer) = bounded(1);
+    hub.send(HubMessage::Command(command, reply)).ok()?;
+    answer.recv().ok()
+}
+
+/// Asks the hub something; `None` when it cannot answer now.
+pub(super) fn ask_hub<T: Send + 'static>(
+    hub: &Sender<HubMessage>,
+    question: impl FnOnce(&LiveHub) -> T + Send + 'static,
+) -> Option<T> {
+    let (reply, answer) = bounded(1);
+    let question = Box::new(move |hub: &LiveHub| drop(reply.send(question(hub))));
+    hub.send(HubMessage::Look(question)).ok()?;
+    answer.recv().ok()
+}
+
+pub(super) fn start(
+    database: PathBuf,
+    disk: Arc<MappedDisk>,
+    keys: Arc<NodeKeys>,
+    may_be_absent: bool,
+    clock: Clock,
+    random: Random,
+    fatal: fn(&Failure) -> !,
+) -> Result<(HubHandle, Arc<Batches>), Failure> {
+    let batches = Arc::<Batches>::default();
+    let hub = match load(&database, &disk, &keys) {
+        Ok(hub) => Some(hub),
+        // What is at the seller can be sold without it.
+        Err(error) if error.is_full() && may_be_absent => {
+            tracing::warn!("the hub's disk is full, trying again in a moment: {error}");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(hub) = &hub {
+        batches.load(hub);
+    }
+    // Operators wait for their answers, and the seller keeps to the link's protocol: what is on its way is bounded.
+    let (sender, messages) = unbounded();
+    let desk = Desk { database, disk, keys, batches: Arc::clone(&batches), link: None, clock, random };
+    let thread = spawn("hub", fatal, move || desk.run(hub, &messages));
+    Ok((HubHandle { thread, messages: sender }, batches))
+}
+
+fn load(database: &Path, disk: &Arc<MappedDisk>, keys: &Arc<NodeKeys>) -> Result<LiveHub, HubError> {
+    let hub = Hub::load(SqliteStore::open(database)?, Arc::clone(disk), Arc::clone(keys))?;
+    tracing::info!(epoch = hub.epoch(), "hub started");
+    Ok(hub)
+}
+
+struct Desk {
+    database: PathBuf,
+    disk: Arc<MappedDisk>,
+    keys: Arc<NodeKeys>,
+    batches: Arc<Batches>,
+    /// The seller's connection: whose, its number, and the way back.
+    link: Option<LinkEnd>,
+    clock: Clock,
+    random: Random,
+}
+
+struct LinkEnd {
+    node: Option<SellerId>,
+    connection: u64,
+    to: Sender<StewardMessage>,
+}
+
+impl Desk {
+    fn run(mut self, mut hub: Option<LiveHub>, messages: &Receiver<HubMessage>) -> Result<(), Failure> {
+        loop {
+            let loaded = match hub.take() {
+                Some(hub) => Some(hub),
+                None => self.load_again(messages)?,
+            };
+            let Some(mut loaded) = loaded else { return Ok(()) };
+            match self.serve(&mut loaded, messages) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_full() => {
+                    tracing::warn!("the hub's disk is full, trying again in a moment: {error}");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Works until it is told to stop.
+    fn serve(&mut self, hub: &mut LiveHub, messages: &Receiver<HubMessage>) -> Result<(), HubError> {
+        let mut tickets = HashMap::new();
+        let mut looks: Vec<Look> = Vec::new();
+        let mut next_ticket = 0;
+        loop {
+            let mut message = messages.recv_timeout(TURN).ok();
+            let mut stopping = false;
+            for _ in 0..MESSAGES_PER_COMMIT {
+                let Some(taken) = message.take() else { break };
+                match taken {
+                    HubMessage::Connect(connection, to) => {
+                        self.disconnect(hub);
+                        self.link = Some(LinkEnd { node: None, connection, to });
+                    }
+                    HubMessage::Link(connection, message) => self.take(hub, connection, message)?,
+                    HubMessage::Disconnect(connection) => {
+                        if self.link.as_ref().is_some_and(|link| link.connection == connection) {
+                            self.disconnect(hub);
+                        }
+                    }
+                    HubMessage::Command(command, reply) => {
+                        let random = self.random;
+                        tickets.insert(next_ticket, reply);
+                        let now_ms = (self.clock)().unix_ms;
+                        hub.handle_command(next_ticket, command, now_ms, &mut |bytes| random(bytes))?;
+                        next_ticket += 1;
+                    }
+                    HubMessage::Look(question) => looks.push(question),
+                    HubMessage::Stop => stopping = true,
+                }
+                message = messages.try_recv().ok();
+            }
+            hub.commit()?;
+            while let Some(output) = hub.poll_output() {
+                self.put_out(output, &mut tickets);
+            }
+            // They see what is committed.
+            looks.drain(..).for_each(|question| question(hub));
+            if stopping {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, hub: &mut LiveHub, connection: u64, message: ToHub) -> Result<(), HubError> {
+        let Some(link) = self.link.as_mut().filter(|link| link.connection == connection) else {
+            return Ok(());
+        };
+        if let ToHub::Hello { node, .. } = message {
+            link.node = Some(node);
+        }
+        match link.node {
+            Some(node) => hub.handle_link(node, message, (self.clock)().unix_ms),
+            None => Ok(()),
+        }
+    }
+
+    fn put_out(&mut self, output: Output, tickets: &mut HashMap<u64, Sender<Result<Done, CommandError>>>) {
+        match output {
+            Output::Send { node, message } => {
+                if let Some(link) = self.link.as_ref().filter(|link| link.node == Some(node)) {
+                    let event = LinkEvent::Message(message);
+                    let _ = link.to.send(StewardMessage::Link(link.connection, event));
+                }
+            }
+            Output::Close { node, fault } => {
+                tracing::error!(node = node.0, "connection closed: {fault}");
+                if let Some(link) = self.link.take_if(|link| link.node == Some(node)) {
+                    let _ = link.to.send(StewardMessage::Link(link.connection, LinkEvent::Cut));
+                }
+            }
+            Output::Done { ticket, result } => {
+                if let Some(reply) = tickets.remove(&ticket) {
+                    // The asker may have given up.
+                    let _ = reply.send(result);
+                }
+            }
+            Output::Alarm(alarm) => tracing::warn!("{alarm}"),
+        }
+    }
+
+    fn disconnect(&mut self, hub: &mut LiveHub) {
+        if let Some(node) = self.link.take().and_then(|link| link.node) {
+            hub.handle_cut(node);
+        }
+    }
+
+    /// Waits, then loads the hub again, until there is room; `None` when it is told to stop meanwhile.
+    fn load_again(&mut self, messages: &Receiver<HubMessage>) -> Result<Option<LiveHub>, Failure> {
+        if let Some(link) = self.link.take() {
+            let _ = link.to.send(StewardMessage::Link(link.connection, LinkEvent::Cut));
+        }
+        loop {
+            // Who asks meanwhile hears that there is no answer. Jobs end by that, too.
+            let end_ms = (self.clock)().monotonic_ms + LOAD_AGAIN_MS;
+            let mut left = Duration::from_millis(LOAD_AGAIN_MS);
+            while let Ok(message) = messages.recv_timeout(left) {
+                match message {
+                    HubMessage::Stop => return Ok(None),
+                    HubMessage::Connect(connection, to) => {
+                        let _ = to.send(StewardMessage::Link(connection, LinkEvent::Cut));
+                    }
+                    _ => {}
+                }
+                left = Duration::from_millis(end_ms.saturating_sub((self.clock)().monotonic_ms));
+            }
+            if self.batches.have_jobs() {
+                continue;
+            }
+            match load(&self.database, &self.disk, &self.keys) {
+                Ok(hub) => {
+                    self.batches.load(&hub);
+                    return Ok(Some(hub));
+                }
+                Err(error) if error.is_full() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// How long the hub waits for something to do; a commit is tried after that in any case.
+const TURN: Duration = Duration::from_secs(1);
+/// Messages taken before a commit.
+const MESSAGES_PER_COMMIT: usize = 1024;
+/// How long a full disk is left alone, in milliseconds.
+const LOAD_AGAIN_MS: u64 = 1_000;
