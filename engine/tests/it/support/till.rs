@@ -27,7 +27,7 @@ pub(crate) struct Till {
 #[derive(Debug)]
 pub(crate) enum Lost {
     /// The connection failed.
-    Io(io::Error),
+    Io(#[expect(dead_code, reason = "shown when a test fails")] io::Error),
     /// The seller said goodbye.
     Bye(Bye),
     /// The seller closed with a code.
