@@ -9,7 +9,8 @@ use crate::ledger::{Bookkeeper, BookkeeperError};
 use crate::link::{ToHub, ToNode};
 use crate::seller::{Asker, Lookup, Replies, Seller};
 use crate::steward::{Content, Levels, Shipping, Steward, StewardAction, StewardError};
-use crate::stock::NodeKeys;
+use crate::stock::segment::{HEADER_BYTES, segment_path};
+use crate::stock::{NodeKeys, PIN_RECORD_BYTES};
 use crate::time::Now;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,6 +84,15 @@ enum CommitStep {
 }
 
 impl Node {
+    /// The books of a node whose disk is this one, if it were started now.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn recover(disk: Arc<HeapDisk>) -> Result<Bookkeeper<HeapDisk>, NodeStop> {
+        let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
+        Ok(Bookkeeper::recover(disk, options, CHECKPOINT_BYTES)?.0)
+    }
+
     /// Starts a node on what is on the disk.
     ///
     /// # Errors
@@ -128,6 +138,17 @@ impl Node {
             to_hub: VecDeque::new(),
             replies: VecDeque::new(),
         })
+    }
+
+    /// Damages the record of some PIN that is in stock, where it lies: to be started anew afterwards, as nobody looks at a
+    /// file while it decays. Nothing happens to a node without stock.
+    pub(super) fn damage_record(&self, disk: &HeapDisk, dice: &mut Dice) {
+        let inventory = &self.bookkeeper.ledger().inventory;
+        let stocked: Vec<_> = inventory.holdings().filter(|held| !held.in_stock().is_empty()).collect();
+        let Some(held) = stocked.get(dice.below(stocked.len() as u64) as usize) else { return };
+        let index = held.in_stock().intervals()[0].0;
+        let place = HEADER_BYTES + (index - held.span.start) as usize * PIN_RECORD_BYTES;
+        disk.flip_bit(&segment_path(held.span, held.generation), place + dice.below(40) as usize, 3);
     }
 
     /// A terminal connected: its welcome waits like any reply for what it depends on.

@@ -1,4 +1,5 @@
 //! Tests of the engine from outside.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod command_line;
 mod damage;
