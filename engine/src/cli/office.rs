@@ -293,6 +293,8 @@ pub(super) fn fatal(failure: &Failure) -> ! {
     tracing::error!("{failure}");
     let code = match failure {
         Failure::NotDurable(_) => code::NOT_DURABLE,
+        // Whoever reads it first notices: this program, or the system in the mapping.
+        lost if lost.is_lost_file() => code::LOST_FILE,
         _ => code::STOPPED,
     };
     std::process::exit(i32::from(code));
