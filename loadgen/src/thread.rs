@@ -1,0 +1,360 @@
+//! One thread of a run: an event loop over thousands of connections.
+
+use crate::check::{Book, Findings};
+use crate::connection::{Connection, Question};
+use crate::desk::{Desk, Plan, Step};
+use crate::environment::thread_cpu_ns;
+use crate::pace::{Pace, Schedule};
+use crate::sequences::{SequencesError, Writer};
+use crate::tally::{Interval, Pieces};
+use hdrhistogram::Histogram;
+use mio::{Events, Poll, Token};
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Release};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// What a thread says while it runs.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// A second is over.
+    Interval(Box<Interval>),
+    /// It ends.
+    Ended(Box<Result<Ended, ThreadError>>),
+}
+
+/// What a thread leaves behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) book: Book,
+    pub(crate) findings: Findings,
+    pub(crate) pieces: Pieces,
+    pub(crate) lateness: Histogram<u64>,
+    /// Processor time while it sold, in nanoseconds.
+    pub(crate) cpu_ns: u64,
+    /// Time while it sold that it did not wait for the seller or the schedule, in nanoseconds.
+    pub(crate) busy_ns: u64,
+    /// Sequences whose outcome it does not know.
+    pub(crate) unresolved: usize,
+    /// Questions after the run that were not answered.
+    pub(crate) unanswered: usize,
+    /// Open loop: vends that were due and never sent.
+    pub(crate) unsent: u64,
+}
+
+/// Why a thread cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ThreadError {
+    /// No events.
+    #[error("cannot wait for sockets: {0}")]
+    Poll(#[from] io::Error),
+    /// Sequences cannot be kept.
+    #[error(transparent)]
+    Sequences(#[from] SequencesError),
+}
+
+/// Where a thread stands, for the main thread: the step it is in and what is not done in it.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU64);
+
+impl Progress {
+    fn publish(&self, step: Step, left: usize) {
+        self.0.store((step as u64) << 32 | left as u64, Release);
+    }
+
+    /// What is left to do in `step`; `None` while the thread has not begun it.
+    pub(crate) fn left(&self, step: Step) -> Option<usize> {
+        let value = self.0.load(std::sync::atomic::Ordering::Acquire);
+        (value >> 32 == step as u64).then_some((value & 0xffff_ffff) as usize)
+    }
+}
+
+/// How much the seller is asked after the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Recheck {
+    /// Nothing.
+    None,
+    /// The latest sales of each terminal, as many as a window has.
+    Window,
+    /// Every sale.
+    All,
+}
+
+/// Plays the terminals of `range` until the main thread says leave. `index` counts the threads.
+pub(crate) fn run(
+    plan: &Arc<Plan>,
+    range: Range<usize>,
+    index: usize,
+    threads: usize,
+    recheck: &dyn Fn() -> Recheck,
+    progress: &Progress,
+    reports: &Sender<Report>,
+) {
+    let ended = Thread::new(plan, range, index, threads).and_then(|mut thread| {
+        thread.run(recheck, progress, reports)?;
+        Ok(thread.end())
+    });
+    // If nobody listens the run is over.
+    let _ = reports.send(Report::Ended(Box::new(ended)));
+}
+
+struct Thread {
+    poll: Poll,
+    connections: Vec<Connection>,
+    first: usize,
+    desk: Desk,
+    writer: Writer,
+    schedule: Option<Schedule>,
+    started: bool,
+    index: usize,
+    threads: usize,
+    sweep_due_ns: u64,
+    cpu_ns: (u64, u64),
+    busy_ns: u64,
+}
+
+impl Thread {
+    fn new(plan: &Arc<Plan>, range: Range<usize>, index: usize, threads: usize) -> Result<Self, ThreadError> {
+        let desk = Desk::new(Arc::clone(plan));
+        let first = range.start;
+        let connections = range.map(|terminal| Connection::new(terminal as u32, &desk)).collect();
+        Ok(Self {
+            poll: Poll::new()?,
+            connections,
+            first,
+            writer: plan.sequences.writer(index)?,
+            desk,
+            schedule: None,
+            started: false,
+            index,
+            threads,
+            sweep_due_ns: 0,
+            cpu_ns: (0, 0),
+            busy_ns: 0,
+        })
+    }
+
+    fn run(
+        &mut self,
+        recheck: &dyn Fn() -> Recheck,
+        progress: &Progress,
+        reports: &Sender<Report>,
+    ) -> Result<(), ThreadError> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut woke_ns = self.desk.now_ns();
+        loop {
+            let before = self.desk.step;
+            if self.desk.look() {
+                if before < Step::Recheck && self.desk.step >= Step::Recheck {
+                    self.ask_what_was_sold(recheck());
+                }
+                self.begin_step();
+            }
+            if self.desk.step == Step::Leave {
+                break;
+            }
+            let now_ns = self.desk.now_ns();
+            self.meter(woke_ns, now_ns);
+            let timeout = self.timeout(now_ns);
+            match self.poll.poll(&mut events, Some(timeout)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            woke_ns = self.desk.now_ns();
+            if !self.started && self.desk.is_selling(woke_ns) {
+                self.started = true;
+                self.begin_step();
+            }
+            for event in &events {
+                self.connections[event.token().0].handle_ready(&mut self.desk);
+            }
+            self.reserve()?;
+            self.issue();
+            self.sweep(progress);
+            self.roll(reports, woke_ns);
+        }
+        self.connections.iter_mut().for_each(Connection::leave);
+        let last = std::mem::replace(&mut self.desk.interval, Interval::new(u64::MAX));
+        // If nobody listens the run is over.
+        let _ = reports.send(Report::Interval(Box::new(last)));
+        Ok(())
+    }
+
+    /// Everybody may have something to do.
+    fn begin_step(&mut self) {
+        let now_ns = self.desk.now_ns();
+        if let (Pace::Open { rate, poisson }, Step::Sell, None) =
+            (self.desk.plan.pace, self.desk.step, &self.schedule)
+        {
+            let start_ns = self.desk.start_ns();
+            self.schedule = Some(Schedule::new(rate, poisson, self.index, self.threads, start_ns));
+        }
+        for connection in &mut self.connections {
+            connection.advance(&mut self.desk, now_ns);
+        }
+        self.sweep_due_ns = now_ns;
+    }
+
+    /// How long to wait for sockets.
+    fn timeout(&mut self, now_ns: u64) -> Duration {
+        let mut until_ns = self.sweep_due_ns;
+        if self.desk.step == Step::Sell && self.desk.start_ns() > now_ns {
+            until_ns = until_ns.min(self.desk.start_ns());
+        }
+        if let Some(schedule) = &self.schedule
+            && self.desk.is_selling(now_ns)
+            && !self.desk.idle.is_empty()
+        {
+            until_ns = until_ns.min(schedule.next_ns());
+        }
+        let wait_ns = until_ns.saturating_sub(now_ns);
+        // The system waits for whole milliseconds: the last one is spent asking, so that vends are sent on time.
+        if wait_ns < 1_000_000 { Duration::ZERO } else { Duration::from_millis(wait_ns / 1_000_000) }
+    }
+
+    /// Sends what the schedule says, as far as terminals are free.
+    fn issue(&mut self) {
+        let Some(schedule) = &mut self.schedule else { return };
+        loop {
+            let now_ns = self.desk.now_ns();
+            if !self.desk.is_selling(now_ns) || schedule.next_ns() > now_ns {
+                return;
+            }
+            let Some(terminal) = self.desk.idle.pop_front() else { return };
+            let connection = &mut self.connections[terminal as usize - self.first];
+            connection.in_idle = false;
+            if !connection.can_begin(&self.desk) {
+                continue;
+            }
+            let intended_ns = schedule.take();
+            let could_ns = intended_ns.max(connection.idle_since_ns);
+            self.desk.lateness.saturating_record(now_ns.saturating_sub(could_ns));
+            connection.begin(intended_ns, &mut self.desk, now_ns);
+            connection.advance(&mut self.desk, now_ns);
+        }
+    }
+
+    /// Makes reservations durable, all that are wanted at once, and lets their terminals sell.
+    fn reserve(&mut self) -> Result<(), ThreadError> {
+        if self.desk.wanting.is_empty() {
+            return Ok(());
+        }
+        let wanting = std::mem::take(&mut self.desk.wanting);
+        let mut belows = Vec::with_capacity(wanting.len());
+        for terminal in &wanting {
+            let reservation = self.connections[*terminal as usize - self.first].reservation(&self.desk);
+            if let Some((series, below)) = reservation {
+                self.writer.reserve(series, below);
+                belows.push((*terminal, below));
+            }
+        }
+        self.writer.sync()?;
+        for (terminal, below) in belows {
+            let now_ns = self.desk.now_ns();
+            self.connections[terminal as usize - self.first].reserved(below, &mut self.desk, now_ns);
+        }
+        Ok(())
+    }
+
+    /// Connects, finds what is overdue, and tells the main thread what is left to do.
+    fn sweep(&mut self, progress: &Progress) {
+        let now_ns = self.desk.now_ns();
+        if now_ns < self.sweep_due_ns {
+            return;
+        }
+        let (mut connecting, mut unready, mut open) = (0, 0, 0);
+        for connection in &mut self.connections {
+            connection.sweep(&mut self.desk, now_ns);
+            connecting += usize::from(connection.is_connecting());
+            unready += usize::from(!connection.is_ready() && !connection.is_refused());
+            open += connection.outstanding();
+        }
+        let busy = unready > 0;
+        if busy {
+            for at in 0..self.connections.len() {
+                if connecting >= CONNECTING_MAX {
+                    break;
+                }
+                if self.connections[at].wants_connection(now_ns) {
+                    self.connections[at].connect(self.poll.registry(), Token(at), &mut self.desk, now_ns);
+                    connecting += 1;
+                }
+            }
+        }
+        progress.publish(self.desk.step, if self.desk.is_after() { open } else { unready });
+        self.sweep_due_ns = now_ns + if busy { SWEEP_BUSY_NS } else { SWEEP_NS };
+    }
+
+    /// Hands in a second that is over.
+    fn roll(&mut self, reports: &Sender<Report>, now_ns: u64) {
+        let second = now_ns.saturating_sub(self.desk.start_ns()) / 1_000_000_000;
+        if second > self.desk.interval.second {
+            let over = std::mem::replace(&mut self.desk.interval, Interval::new(second));
+            // If nobody listens the run is over.
+            let _ = reports.send(Report::Interval(Box::new(over)));
+        }
+    }
+
+    /// Adds up the processor time and the time not spent waiting.
+    fn meter(&mut self, woke_ns: u64, now_ns: u64) {
+        if self.desk.is_selling(now_ns) {
+            self.busy_ns += now_ns - woke_ns;
+            if self.cpu_ns.0 == 0 {
+                self.cpu_ns.0 = thread_cpu_ns();
+            }
+        } else if self.cpu_ns.0 > 0 && self.cpu_ns.1 == 0 {
+            self.cpu_ns.1 = thread_cpu_ns();
+        }
+    }
+
+    /// Gives every connection the questions to ask of its sales.
+    fn ask_what_was_sold(&mut self, recheck: Recheck) {
+        if recheck == Recheck::None {
+            return;
+        }
+        let mut newest: HashMap<u32, u64> = HashMap::new();
+        for sale in self.desk.book.sales() {
+            let top = newest.entry(sale.terminal).or_default();
+            *top = sale.sequence.max(*top);
+        }
+        for sale in self.desk.book.sales() {
+            let old = newest[&sale.terminal] - sale.sequence >= wire::message::WINDOW;
+            if recheck == Recheck::All || !old {
+                let question = Question::Status { sequence: sale.sequence, reference: sale.reference };
+                self.connections[sale.terminal as usize - self.first].question(question);
+            }
+        }
+    }
+
+    fn end(self) -> Ended {
+        let end_ns = self.desk.end_ns();
+        let unsent = self.schedule.map_or(0, |mut schedule| {
+            let mut unsent = 0;
+            while schedule.next_ns() < end_ns {
+                schedule.take();
+                unsent += 1;
+            }
+            unsent
+        });
+        Ended {
+            unresolved: self.connections.iter().map(|connection| connection.sales.unresolved()).sum(),
+            unanswered: self.connections.iter().map(Connection::outstanding).sum(),
+            book: self.desk.book,
+            findings: self.desk.findings,
+            pieces: self.desk.pieces,
+            lateness: self.desk.lateness,
+            cpu_ns: self.cpu_ns.1.saturating_sub(self.cpu_ns.0),
+            busy_ns: self.busy_ns,
+            unsent,
+        }
+    }
+}
+
+const EVENTS_MAX: usize = 4096;
+/// Connections between their start and their welcome, for one thread.
+const CONNECTING_MAX: usize = 256;
+const SWEEP_NS: u64 = 20_000_000;
+const SWEEP_BUSY_NS: u64 = 5_000_000;

@@ -1,0 +1,4 @@
+//! `loadgen` as people run it, against a small seller on real sockets.
+
+mod runs;
+mod seller;
