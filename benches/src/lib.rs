@@ -1,1 +1,3 @@
-//! Shared by the benchmarks.
+//! What benchmarks and tests of speed share.
+
+pub mod counter;

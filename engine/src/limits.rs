@@ -41,7 +41,8 @@ pub const RECORDS_PER_REQUEST_MAX: usize = 64;
 pub const ARRIVALS_MAX: usize = 1024;
 /// Messages on their way from the steward or the bookkeeper to one worker.
 pub const WORKER_MESSAGES_MAX: usize = 4096;
-/// Questions to the history on their way, of all workers; more are told to come back.
+/// Questions to the history on their way, of all workers, and those of one worker that wait for its records; more are told
+/// to come back.
 pub const LOOKUPS_MAX: usize = 1024;
 /// Dry lanes on their way to the steward; those that do not fit are noticed when their terminals ask again.
 pub const DRY_SIGNALS_MAX: usize = 65_536;

@@ -3,7 +3,7 @@
 use super::office::{Caller, fatal, note};
 use super::screen::{complain, say, say_json, table, thousands};
 use super::{DATA, Exit, UpArgs, clock, code, files, random, sample};
-use crate::admin::{Site, serve};
+use crate::admin::{Reply, Request, Site, ask, serve};
 use crate::limits::CONNECTIONS_MAX;
 use crate::net::listen;
 use crate::network::{Network, Office, Options, Selling, Status};
@@ -26,6 +26,10 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
     }
     stop_on_panic();
     let data = &caller.data;
+    if let Ok(Reply::Status(status)) = ask(data, &Request::Status, None, drop) {
+        let (data, pid) = (data.display(), status.pid);
+        return Err(Exit::unreachable(format!("{data} is in use by process {pid}, which sells already")));
+    }
     let listener =
         listen(address).map_err(|error| Exit::unreachable(format!("cannot listen on {address}: {error}")))?;
     let address = listener.local_addr().map_err(Exit::unreachable)?;

@@ -21,6 +21,20 @@ impl HeapDisk {
         Self::default()
     }
 
+    /// Another disk with the same content, stored and durable, without a limit and without failing syncs.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let files = self.lock().files.clone();
+        let shared = Shared { files, ..Shared::default() };
+        Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// How many bytes all its files hold.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.lock().held_bytes()
+    }
+
     /// Lets the disk hold at most `bytes` in all its files; less than it holds now makes every growth fail.
     pub fn limit(&self, bytes: Option<u64>) {
         self.lock().limit_bytes = bytes;
@@ -216,13 +230,16 @@ struct Shared {
 }
 
 impl Shared {
+    fn held_bytes(&self) -> u64 {
+        self.files.values().map(|file| file.stored.len() as u64).sum()
+    }
+
     fn file(&self, action: &'static str, path: &str) -> Result<&File, DiskError> {
         self.files.get(path).ok_or_else(|| missing(action, path))
     }
 
     fn room_for(&self, action: &'static str, path: &str, more_bytes: u64) -> Result<(), DiskError> {
-        let held: u64 = self.files.values().map(|file| file.stored.len() as u64).sum();
-        if self.limit_bytes.is_some_and(|limit| held + more_bytes > limit) {
+        if self.limit_bytes.is_some_and(|limit| self.held_bytes() + more_bytes > limit) {
             return Err(DiskError {
                 path: path.to_owned(),
                 action,
@@ -247,7 +264,7 @@ impl Shared {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct File {
     stored: Vec<u8>,
     durable: Vec<u8>,

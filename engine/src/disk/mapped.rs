@@ -12,7 +12,7 @@ use super::{Disk, DiskError, Region};
 use memmap2::{Mmap, MmapMut};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
@@ -126,14 +126,17 @@ impl Disk for MappedDisk {
     fn open(&self, path: &str) -> Result<MappedContent, DiskError> {
         let path = self.absolute(path);
         let open = || {
-            let file = File::open(&path)?;
-            if file.metadata()?.len() == 0 {
-                return Ok(MappedContent { mapped: None });
+            let mut file = File::open(&path)?;
+            let length = file.metadata()?.len();
+            if length <= SMALL_BYTES_MAX {
+                let mut bytes = Vec::with_capacity(length as usize);
+                file.read_to_end(&mut bytes)?;
+                return Ok(MappedContent(Held::Small(bytes)));
             }
             // SAFETY: contents are never written after they got their name, only replaced by rename or removed, which
             // leave what is mapped as it is.
             let map = unsafe { Mmap::map(&file) }?;
-            Ok(MappedContent { mapped: Some((Registration::new(&map, &path), map)) })
+            Ok(MappedContent(Held::Mapped { _registration: Registration::new(&map, &path), map }))
         };
         open().map_err(failed("open", &path))
     }
@@ -268,16 +271,24 @@ impl Region for MappedRegion {
     }
 }
 
-/// An immutable file, mapped for reading.
+/// An immutable file, for reading.
 #[derive(Debug)]
-pub struct MappedContent {
-    // In this order: see `MappedRegion`. No mapping for an empty file, which cannot be mapped.
-    mapped: Option<(Registration, Mmap)>,
+pub struct MappedContent(Held);
+
+#[derive(Debug)]
+enum Held {
+    /// Read whole: a mapping of its own would cost a page, and one of the mappings that the system allows a process.
+    Small(Vec<u8>),
+    /// Mapped. In this order: see `MappedRegion`.
+    Mapped { _registration: Registration, map: Mmap },
 }
 
 impl AsRef<[u8]> for MappedContent {
     fn as_ref(&self) -> &[u8] {
-        self.mapped.as_ref().map_or(&[], |(_, map)| map)
+        match &self.0 {
+            Held::Small(bytes) => bytes,
+            Held::Mapped { map, .. } => map,
+        }
     }
 }
 
@@ -488,6 +499,8 @@ static LINES: [Line; LINES_MAX] = [const {
         name: [const { AtomicU8::new(0) }; NAME_BYTES_MAX],
     }
 }; LINES_MAX];
+/// Files up to this size are read, not mapped.
+const SMALL_BYTES_MAX: u64 = 16 << 10;
 const LINES_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 232;
 const MESSAGE_BYTES: usize = 512;

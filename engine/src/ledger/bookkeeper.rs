@@ -19,6 +19,8 @@ pub struct Bookkeeper<D: Disk> {
     position: Position,
     checkpointed: Position,
     checkpoint_bytes: u64,
+    /// Files of the history that the last durable checkpoint may name and the next one does not.
+    dropped: Vec<String>,
 }
 
 /// Why the books cannot be kept. Only a full disk passes; the others stop the node.
@@ -97,6 +99,7 @@ impl<D: Disk> Bookkeeper<D> {
             position: journal.durable(),
             checkpointed: from,
             checkpoint_bytes,
+            dropped: Vec::new(),
         };
         Ok((bookkeeper, journal))
     }
@@ -148,10 +151,13 @@ impl<D: Disk> Bookkeeper<D> {
     pub fn checkpoint(&mut self, acknowledged: Position) -> Result<(), BookkeeperError> {
         if self.position > self.checkpointed {
             let (runs, dropped) = self.history.write(self.position.0)?;
+            // Kept until a checkpoint without them is durable, which may take more than one try.
+            self.dropped.extend(dropped);
             self.checkpoints.write(&self.ledger, self.position, &runs)?;
             self.checkpointed = self.position;
-            for run in dropped {
-                self.disk.remove(&run)?;
+            while let Some(run) = self.dropped.last() {
+                self.disk.remove(run)?;
+                self.dropped.pop();
             }
         }
         self.recycle(acknowledged)
@@ -194,4 +200,40 @@ fn apply<D: Disk>(
     ledger
         .apply(&record, |vend, answer| history.add(vend, &answer))
         .map_err(|source| BookkeeperError::Contradiction { position, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::heap::HeapDisk;
+    use crate::ids::{KeyEpoch, TerminalId};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_file_of_the_history_is_left_over_when_a_checkpoint_failed_after_a_merge() {
+        let disk = Arc::new(HeapDisk::new());
+        let options = JournalOptions::with_segment_bytes(64 << 10);
+        let (mut books, mut journal) = Bookkeeper::recover(disk.clone(), options, 1 << 20).unwrap();
+        for round in 1..=9 {
+            // Six sequences of a terminal leave its window.
+            for sequence in 1..=70 {
+                let vend = VendName { terminal: TerminalId(round), key_epoch: KeyEpoch(1), sequence };
+                assert!(journal.space().try_reserve(1));
+                journal.append(&[Record::Blocked { vend, at_ms: 0 }.encode()]);
+                journal.sync().unwrap();
+            }
+            journal.upkeep().prepare().unwrap();
+            while books.advance(usize::MAX).unwrap() {}
+            if round == 9 {
+                // The merged run is written, the checkpoint that names it is not.
+                disk.fail_sync_after(Some(2));
+                assert!(books.checkpoint(Position(0)).is_err());
+                disk.fail_sync_after(None);
+            }
+            books.checkpoint(Position(0)).unwrap();
+        }
+        let named = Checkpoints::new(disk.clone()).load().unwrap().runs;
+        let found = disk.list("history").unwrap().into_iter().map(|name| format!("history/{name}"));
+        assert_eq!(found.collect::<BTreeSet<_>>(), named.into_iter().collect());
+    }
 }

@@ -46,11 +46,18 @@ pub enum HistoryError {
 }
 
 impl<D: Disk> History<D> {
-    /// Opens the runs that a checkpoint names.
+    /// Opens the runs that a checkpoint names, and removes others: merged since, or written for a checkpoint that never
+    /// came to be, whose entries follow from the journal again.
     ///
     /// # Errors
     /// [`HistoryError`].
     pub fn open(disk: Arc<D>, names: &[String]) -> Result<Self, HistoryError> {
+        for found in disk.list(DIRECTORY)? {
+            let path = format!("{DIRECTORY}/{found}");
+            if !names.contains(&path) {
+                disk.remove(&path)?;
+            }
+        }
         let runs = names.iter().map(|name| Run::open(&*disk, name)).collect::<Result<_, _>>()?;
         Ok(Self { disk, runs, pending: BTreeMap::new() })
     }
@@ -278,5 +285,18 @@ mod tests {
         let (names, _) = history.write(1).unwrap();
         disk.flip_bit(&names[0], 70, 1);
         assert!(matches!(History::open(disk, &names), Err(HistoryError::Damaged { .. })));
+    }
+    #[test]
+    fn a_run_that_no_checkpoint_came_to_name_is_removed_at_the_next_start() {
+        let disk = Arc::new(HeapDisk::new());
+        let mut history = History::open(disk.clone(), &[]).unwrap();
+        let vend = |sequence| VendName { terminal: TerminalId(1), key_epoch: KeyEpoch(1), sequence };
+        history.add(vend(1), &Answer::Blocked);
+        let (named, _) = history.write(1).unwrap();
+        history.add(vend(2), &Answer::Blocked);
+        history.write(2).unwrap();
+        let history = History::open(disk.clone(), &named).unwrap();
+        assert_eq!(disk.list(DIRECTORY).unwrap().len(), 1);
+        assert!(history.find(vend(1)).is_some() && history.find(vend(2)).is_none());
     }
 }

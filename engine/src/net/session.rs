@@ -140,6 +140,11 @@ impl Session {
         self.stalled_since_ms = None;
         self.output.clear();
         self.sent = 0;
+        // A burst must not stay for the life of a session: there are many.
+        self.output.shrink_to(BUFFER_KEPT_BYTES);
+        if self.input.is_empty() {
+            self.input.shrink_to(BUFFER_KEPT_BYTES);
+        }
         if self.phase == Phase::Closing {
             // The terminal may have closed first: then there is nothing to shut.
             let _ = self.stream.shutdown(Shutdown::Write);
@@ -147,3 +152,6 @@ impl Session {
         Ok(())
     }
 }
+
+/// How much buffer an idle session keeps, for each direction.
+const BUFFER_KEPT_BYTES: usize = 1024;

@@ -12,7 +12,7 @@ use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
 use crate::limits::{
-    ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, OUTBOX_BYTES_MAX, READ_BYTES_MAX,
+    ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, LOOKUPS_MAX, OUTBOX_BYTES_MAX, READ_BYTES_MAX,
     RECORDS_PER_REQUEST_MAX, SESSION_WAITING_BYTES_MAX, STALL_MS_MAX, STOP_MS_MAX, WAIT_MS,
     WORKER_MESSAGES_MAX,
 };
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::control::{ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
-use wire::message::{LaterReason, RefuseReason, Reply, Request};
+use wire::message::{Reply, Request};
 use wire::session::Inbound;
 
 /// What the rest of the node tells a worker.
@@ -386,9 +386,8 @@ impl<S: Sealed> Worker<S> {
         }
         self.seller.handle_request(asker, request, now, &mut self.sessions);
         while let Some(lookup) = self.seller.poll_lookup() {
-            if lookup.sequence == 0 {
-                let reply = Reply::Refused { sequence: 0, reason: RefuseReason::NothingSold };
-                self.sessions.send(key, lookup.asker.correlation, &reply);
+            if self.lookups.len() >= LOOKUPS_MAX {
+                self.seller.handle_unasked(&lookup, &mut self.sessions);
                 continue;
             }
             // What is asked about may have been decided a moment ago: the history must have seen that.
@@ -420,10 +419,7 @@ impl<S: Sealed> Worker<S> {
         {
             self.lookups.pop_front();
             if self.reports.lookups.try_send((worker, lookup)).is_err() {
-                let sequence = lookup.sequence;
-                let reply =
-                    Reply::Later { sequence, reason: LaterReason::Busy, wait_ms: WAIT_MS, reference: 0 };
-                self.sessions.send(lookup.asker.session, lookup.asker.correlation, &reply);
+                self.seller.handle_unasked(&lookup, &mut self.sessions);
                 self.sessions.outbox.seal(self.seller.made());
             }
         }

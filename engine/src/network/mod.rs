@@ -135,7 +135,8 @@ impl Network {
         let (seller_id, link_keys) = join_hub(&data, &hub)?;
 
         let journal = JournalOptions::with_segment_bytes(segment_bytes_of(&data, segment_bytes));
-        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, CHECKPOINT_BYTES)?;
+        let checkpoint_bytes = CHECKPOINT_BYTES.min(journal.segment_bytes);
+        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, checkpoint_bytes)?;
         let (upkeep, reader) = (journal.upkeep(), journal.reader());
         log_recovery(&journal);
         let space = journal.space();
@@ -315,13 +316,14 @@ fn link_number(name: &str) -> Option<SellerId> {
     name.strip_prefix("link-")?.strip_suffix(".key")?.parse().ok().map(SellerId)
 }
 
-/// A journal keeps the segment size that it was begun with.
+/// A journal keeps the segment size that it was begun with. A file may have been cut short, so the largest one tells;
+/// what is no whole number of pages never was a size.
 fn segment_bytes_of(data: &Path, configured: u64) -> u64 {
     let directory = std::fs::read_dir(data.join(SELLER).join("journal"));
     let segments = directory.into_iter().flatten().filter_map(Result::ok);
-    let mut segments = segments.filter(|entry| entry.path().extension().is_some_and(|ext| ext == "seg"));
-    let found = segments.find_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len());
-    found.filter(|bytes| *bytes > 0).unwrap_or(configured)
+    let segments = segments.filter(|entry| entry.path().extension().is_some_and(|ext| ext == "seg"));
+    let found = segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).max();
+    found.filter(|bytes| *bytes > 0 && bytes.is_multiple_of(4096)).unwrap_or(configured)
 }
 
 fn log_recovery<D: Disk>(journal: &crate::journal::Journal<D>) {
@@ -364,5 +366,5 @@ impl Wake for Nudge {
 const HUB: &str = "hub";
 /// The seller's part.
 const SELLER: &str = "seller";
-/// A checkpoint is written when so much journal has been read since the last one.
+/// A checkpoint is written when so much journal, or a segment, has been read since the last one.
 const CHECKPOINT_BYTES: u64 = 32 << 20;

@@ -191,6 +191,33 @@ fn a_seller_without_stock_of_its_own_sells_by_urgent_transfer_until_the_network_
 }
 
 #[test]
+fn the_journal_is_reported_and_recycled_over_many_segments() {
+    let mut bench = Bench::new(12_000, Levels { low: 10_000, target: 12_000 });
+    std::thread::scope(|scope| {
+        for terminal in 1..=2 {
+            let mut client = bench.client(terminal);
+            scope.spawn(move || {
+                for _ in 0..5_000 {
+                    let (id, _) = bought(client.vend(PRODUCT, FACE, PATIENCE));
+                    client.confirm(id, PATIENCE).unwrap();
+                }
+            });
+        }
+    });
+    let first = bench.directory.path().join("seller/journal/0000000000000000.seg");
+    bench.until(|bench| {
+        let status = bench.office().status().unwrap();
+        assert!(status.linked);
+        status.journal_durable > 2 << 20
+            && status.journal_acknowledged >= status.journal_durable - 256
+            && !first.exists()
+    });
+    bench.restart();
+    bench.until(|bench| bench.client(2).connect(PATIENCE).is_ok());
+    bench.check();
+}
+
+#[test]
 fn a_second_session_replaces_the_first_when_its_login_opens_and_not_before() {
     let bench = Bench::new(100, STOCKED);
     let mut first = bench.raw(1);

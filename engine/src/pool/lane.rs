@@ -25,19 +25,24 @@ impl<S> Lane<S> {
         self.ranges.insert(at, range);
     }
 
-    /// Takes the front PIN of the first range that `is_sellable` allows, or `None` if the lane is dry. Ranges that are
-    /// empty or may not be sold any more are dropped: the steward keeps them and withdraws what is left.
+    /// Takes the front PIN of the first range that `is_sellable` allows, or `None` if there is none. Empty ranges are
+    /// dropped. What may not be sold now stays: it may be later, when a variety asks for less life; what expired is emptied
+    /// by the steward, who withdraws it.
     pub fn claim(&mut self, is_sellable: impl Fn(&Shelf<S>) -> bool) -> Option<(PinId, &Shelf<S>)> {
+        let mut at = 0;
         let pin = loop {
-            let range = self.ranges.front()?;
-            if is_sellable(&range.shelf)
-                && let Some(pin) = range.claim()
-            {
-                break pin;
+            let range = self.ranges.get(at)?;
+            if is_sellable(&range.shelf) {
+                if let Some(pin) = range.claim() {
+                    break pin;
+                }
+            } else if range.remaining() > 0 {
+                at += 1;
+                continue;
             }
-            self.ranges.pop_front();
+            self.ranges.remove(at);
         };
-        Some((pin, &self.ranges.front()?.shelf))
+        Some((pin, &self.ranges.get(at)?.shelf))
     }
 
     /// PINs left in all its ranges.
@@ -46,9 +51,9 @@ impl<S> Lane<S> {
         self.ranges.iter().map(|range| u64::from(range.remaining())).sum()
     }
 
-    /// Whether no PIN is left.
+    /// Whether no PIN is left that `is_sellable` allows.
     #[must_use]
-    pub fn is_dry(&self) -> bool {
-        self.ranges.iter().all(|range| range.remaining() == 0)
+    pub fn is_dry(&self, is_sellable: impl Fn(&Shelf<S>) -> bool) -> bool {
+        !self.ranges.iter().any(|range| range.remaining() > 0 && is_sellable(&range.shelf))
     }
 }

@@ -19,7 +19,7 @@ use crate::limits::{
 use crate::pool::{Lane, Range};
 use crate::registry::{Registry, State};
 use crate::time::Now;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use wire::message::{
     Addresses, Attempt, DeclineReason, LaterReason, Login, Outcome, Pin, RefuseReason, Reply, Request,
@@ -40,6 +40,8 @@ pub struct Seller<S> {
     reserved: u32,
     dry: Vec<VarietyId>,
     lookups: Vec<Lookup>,
+    /// Reprints that the history was asked for: one at a time of a sequence, so that each is counted before the next.
+    reprinting: HashSet<VendName>,
     stopping: bool,
 }
 
@@ -106,6 +108,7 @@ impl<S: Sealed> Seller<S> {
             reserved: 0,
             dry: Vec::new(),
             lookups: Vec::new(),
+            reprinting: HashSet::new(),
             stopping: false,
         }
     }
@@ -138,15 +141,17 @@ impl<S: Sealed> Seller<S> {
         self.dry.pop()
     }
 
-    /// Questions for the history, since last asked.
+    /// Questions for the history, since last asked. Each is to be asked when all records made until then are durable and in
+    /// the books, and ends with [`Seller::handle_found`] or [`Seller::handle_unasked`].
     pub fn poll_lookup(&mut self) -> Option<Lookup> {
         self.lookups.pop()
     }
 
-    /// Whether this worker holds a PIN of the variety.
+    /// Whether this worker holds a PIN of the variety that may be sold now.
     #[must_use]
-    pub fn has_stock(&self, variety: VarietyId) -> bool {
-        self.lanes.get(&variety).is_some_and(|lane| !lane.is_dry())
+    pub fn has_stock(&self, variety: VarietyId, now: &Now) -> bool {
+        let first_day = self.first_day(variety, now);
+        self.lanes.get(&variety).is_some_and(|lane| !lane.is_dry(|shelf| shelf.last_day >= first_day))
     }
 
     /// What a terminal is told first. The caller fills in other addresses, if there are any.
@@ -179,11 +184,12 @@ impl<S: Sealed> Seller<S> {
         let variety = range.shelf.variety;
         self.lanes.entry(variety).or_default().add(range);
         // Only as many as the lane can serve: the others are still being waited for.
-        while self.has_stock(variety)
+        while self.has_stock(variety, now)
             && let Some(at) = self.parked.iter().position(|parked| parked.variety == variety)
         {
             let parked = self.parked.remove(at);
-            self.sell(&parked.asker, &parked.vend, parked.variety, now, replies);
+            // Judged anew: its dealer or its variety may not be what they were when it began to wait.
+            self.sell_open(&parked.asker, &parked.vend, now, replies);
         }
     }
 
@@ -228,6 +234,7 @@ impl<S: Sealed> Seller<S> {
         replies: &mut impl Replies,
     ) {
         let Lookup { asker, reprint, sequence } = lookup;
+        self.end_lookup(lookup);
         match found {
             Some(history::Outcome { pin: Some(pin), state, copies })
                 if *reprint && state != SequenceState::Voided =>
@@ -240,6 +247,12 @@ impl<S: Sealed> Seller<S> {
             }
             _ => refuse(asker, *sequence, RefuseReason::NothingSold, replies),
         }
+    }
+
+    /// A question of [`Seller::poll_lookup`] could not be asked: its terminal is to come back.
+    pub fn handle_unasked(&mut self, lookup: &Lookup, replies: &mut impl Replies) {
+        self.end_lookup(lookup);
+        later(&lookup.asker, lookup.sequence, LaterReason::Busy, replies);
     }
 
     /// A request of a terminal that has logged in (or its login).
@@ -261,7 +274,8 @@ impl<S: Sealed> Seller<S> {
                 replies.reply(asker, &Reply::Resolved(resolved));
             }
             Request::Catalogue { from } => {
-                let page = super::catalogue::page(&self.registry, *from, |variety| self.has_stock(variety));
+                let has_stock = |variety| self.has_stock(variety, now);
+                let page = super::catalogue::page(&self.registry, *from, has_stock);
                 replies.reply(asker, &Reply::Catalogue(page));
             }
         }
@@ -343,6 +357,8 @@ impl<S: Sealed> Seller<S> {
         if self.stopping {
             return later(asker, vend.sequence, LaterReason::Stopping, replies);
         }
+        // It waits no longer, whatever comes of it now: else it could get a PIN after a final decline.
+        self.unpark(|parked| parked.asker.is_same_vend(parked.vend.sequence, asker, vend.sequence));
         let variety = self.registry.variety_by_face(vend.product, vend.face_value);
         let active = self.registry.dealer(asker.dealer).is_some_and(|dealer| dealer.state == State::Active);
         match variety {
@@ -351,10 +367,7 @@ impl<S: Sealed> Seller<S> {
                 self.decline(asker, vend, DeclineReason::DealerInactive, variety, now, replies);
             }
             None => self.decline(asker, vend, DeclineReason::NoSuchVariety, VarietyId(0), now, replies),
-            Some(variety) => {
-                self.unpark(|parked| parked.asker.is_same_vend(parked.vend.sequence, asker, vend.sequence));
-                self.sell(asker, vend, variety, now, replies);
-            }
+            Some(variety) => self.sell(asker, vend, variety, now, replies),
         }
     }
 
@@ -367,8 +380,7 @@ impl<S: Sealed> Seller<S> {
         now: &Now,
         replies: &mut impl Replies,
     ) {
-        let life = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
-        let first_day = now.day().saturating_add(life);
+        let first_day = self.first_day(variety, now);
         loop {
             // One record for the sale and one for a damaged PIN in its place: nothing may fail after the claim.
             if !self.reserve(2) {
@@ -391,6 +403,12 @@ impl<S: Sealed> Seller<S> {
             self.record(&Record::Sold { vend: vend_name, pin, variety, confirmed, at_ms: now.unix_ms });
             return replies.reply(asker, &sold(vend.sequence, pin, 0, expiry, secret, serial));
         }
+    }
+
+    /// The first day on which a PIN sold now must still be valid.
+    fn first_day(&self, variety: VarietyId, now: &Now) -> u32 {
+        let life = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
+        now.day().saturating_add(life)
     }
 
     fn park(
@@ -429,7 +447,7 @@ impl<S: Sealed> Seller<S> {
 
     fn confirm(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
         match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, false),
+            Answer::Closed => self.look_up(asker, sequence, false, replies),
             Answer::Open => refuse(asker, sequence, RefuseReason::NothingSold, replies),
             Answer::Sold { state: SequenceState::Sold, .. }
                 if !self.note_confirmed(asker, sequence + 1, 1, now) =>
@@ -444,7 +462,7 @@ impl<S: Sealed> Seller<S> {
         let vend = asker.names(sequence);
         let at_ms = now.unix_ms;
         let fact = match self.answer(asker, sequence) {
-            Answer::Closed => return self.look_up(asker, sequence, false),
+            Answer::Closed => return self.look_up(asker, sequence, false, replies),
             Answer::Open => {
                 let window = self.windows.window(asker.terminal, asker.key_epoch);
                 if window.is_none_or(|window| window.admit(sequence).is_err()) {
@@ -470,14 +488,14 @@ impl<S: Sealed> Seller<S> {
 
     fn status(&mut self, asker: &Asker, sequence: u64, replies: &mut impl Replies) {
         match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, false),
+            Answer::Closed => self.look_up(asker, sequence, false, replies),
             answer => replies.reply(asker, &state_of(sequence, &answer)),
         }
     }
 
     fn reprint(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
         match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, true),
+            Answer::Closed => self.look_up(asker, sequence, true, replies),
             Answer::Sold { state: SequenceState::Voided, .. }
             | Answer::Open
             | Answer::Declined { .. }
@@ -526,8 +544,20 @@ impl<S: Sealed> Seller<S> {
         window.map_or(Answer::Closed, |window| window.answer(sequence))
     }
 
-    fn look_up(&mut self, asker: &Asker, sequence: u64, reprint: bool) {
+    fn look_up(&mut self, asker: &Asker, sequence: u64, reprint: bool, replies: &mut impl Replies) {
+        if sequence == 0 {
+            return refuse(asker, sequence, RefuseReason::NothingSold, replies);
+        }
+        if reprint && !self.reprinting.insert(asker.names(sequence)) {
+            return later(asker, sequence, LaterReason::Busy, replies);
+        }
         self.lookups.push(Lookup { asker: *asker, reprint, sequence });
+    }
+
+    fn end_lookup(&mut self, lookup: &Lookup) {
+        if lookup.reprint {
+            self.reprinting.remove(&lookup.asker.names(lookup.sequence));
+        }
     }
 
     fn reply_sold(

@@ -54,6 +54,7 @@ struct Till {
     now: Now,
     terminal: u64,
     key_epoch: u32,
+    dealer: u32,
     blocks: u64,
     said: Said,
 }
@@ -86,7 +87,17 @@ impl Till {
         let (space, library) = (journal.space(), Arc::<Library<Plain>>::default());
         let seller = Seller::new(SellerId(7), registry, library.clone(), Windows::default(), space.clone());
         let now = Now { monotonic_ms: 5, unix_ms: 20_000 * DAY_MS };
-        Self { seller, library, space, now, terminal: 1, key_epoch: 1, blocks: 0, said: Said::default() }
+        Self {
+            seller,
+            library,
+            space,
+            now,
+            terminal: 1,
+            key_epoch: 1,
+            dealer: 1,
+            blocks: 0,
+            said: Said::default(),
+        }
     }
 
     fn with_stock(variety: u32, count: u32) -> Self {
@@ -106,7 +117,7 @@ impl Till {
 
     fn asker(&self) -> Asker {
         let (terminal, key_epoch) = (TerminalId(self.terminal), KeyEpoch(self.key_epoch));
-        Asker { session: 1, terminal, key_epoch, dealer: 1, correlation: 0 }
+        Asker { session: 1, terminal, key_epoch, dealer: self.dealer, correlation: 0 }
     }
 
     /// All replies to a request.
@@ -192,6 +203,47 @@ fn law_4_a_repeat_gets_the_same_decline_even_when_stock_came_meanwhile() {
     let none = Reply::Declined { sequence: 2, reason: DeclineReason::NoSuchVariety };
     assert_eq!(till.vend(Attempt::First, 2, 123, 0), none);
     assert_eq!(till.vend(Attempt::Repeat, 2, 123, 0), none);
+}
+
+#[test]
+fn law_4_a_vend_that_waits_gets_no_pin_after_its_repeat_was_declined() {
+    for (dealer, face_value) in [(2, 500), (1, 123)] {
+        let mut till = Till::new();
+        assert!(till.all(vend(Attempt::First, 1, 500, 0)).is_empty(), "parked");
+        till.dealer = dealer;
+        let declined = till.vend(Attempt::Repeat, 1, face_value, 0);
+        assert!(matches!(declined, Reply::Declined { sequence: 1, .. }), "{declined:?}");
+        till.stock(1, 5, u32::MAX, Vec::new());
+        assert!(till.said.0.is_empty(), "it was sold after all: {:?}", till.said.0);
+        assert_eq!(till.vend(Attempt::Repeat, 1, face_value, 0), declined);
+        assert!(matches!(till.records()[..], [Record::Declined { .. }]), "and nothing else");
+    }
+}
+
+#[test]
+fn s05_a_dealer_suspended_while_its_vend_waits_gets_no_pin() {
+    let mut till = Till::new();
+    assert!(till.all(vend(Attempt::First, 1, 500, 0)).is_empty(), "parked");
+    let varieties = till.seller.registry().varieties().cloned().collect();
+    let dealer = Dealer { id: 1, name: "Shop".into(), state: State::Suspended };
+    let registry = Registry::new(2, varieties, vec![dealer], Vec::new()).unwrap();
+    till.seller.handle_registry(Arc::new(registry));
+    till.stock(1, 5, u32::MAX, Vec::new());
+    let declined = Reply::Declined { sequence: 1, reason: DeclineReason::DealerInactive };
+    assert_eq!(till.said.0.pop().unwrap().1, declined);
+}
+
+#[test]
+fn s03_stock_that_was_too_short_of_life_is_sold_once_less_life_will_do() {
+    let mut till = Till::new();
+    till.stock(2, 1, 20_009, Vec::new());
+    assert!(till.all(vend(Attempt::First, 1, 1000, 0)).is_empty(), "ten days must be left");
+    let varieties = till.seller.registry().varieties().cloned();
+    let varieties = varieties.map(|variety| Variety { minimum_life_days: 0, ..variety }).collect();
+    let dealer = Dealer { id: 1, name: "Shop".into(), state: State::Active };
+    let registry = Registry::new(2, varieties, vec![dealer], Vec::new()).unwrap();
+    till.seller.handle_registry(Arc::new(registry));
+    assert!(matches!(till.vend(Attempt::Repeat, 1, 1000, 0), Reply::Sold(_)));
 }
 
 #[test]
@@ -415,4 +467,31 @@ fn below_the_window_the_history_answers_and_a_reprint_is_counted() {
     let limit = found.map(|outcome| Outcome { copies: 3, ..outcome });
     till.seller.handle_found(&lookup, limit, &now, &mut till.said);
     assert_eq!(refusal(till.said.0.pop().unwrap().1), RefuseReason::ReprintLimit);
+}
+
+#[test]
+fn s01_reprints_of_an_old_sale_are_asked_of_the_history_one_at_a_time_so_that_each_is_counted() {
+    let mut till = Till::with_stock(1, 200);
+    let pin = till.sell(1);
+    for sequence in 2..=70 {
+        till.sell_confirming(sequence, 1);
+    }
+    till.records();
+    let now = till.now;
+    for copies in 0..5u8 {
+        assert!(till.all(Request::Reprint { sequence: 1 }).is_empty(), "the history is asked");
+        // Sent together with the first, before that is counted anywhere.
+        assert_eq!(later(till.ask(Request::Reprint { sequence: 1 })), LaterReason::Busy);
+        let lookup = till.seller.poll_lookup().unwrap();
+        assert_eq!(till.seller.poll_lookup(), None);
+        if copies == 4 {
+            till.seller.handle_unasked(&lookup, &mut till.said);
+            assert_eq!(later(till.said.0.pop().unwrap().1), LaterReason::Busy);
+        } else {
+            let found = Some(Outcome { state: SequenceState::Confirmed, pin: Some(pin), copies });
+            till.seller.handle_found(&lookup, found, &now, &mut till.said);
+            till.said.0.clear();
+        }
+    }
+    assert_eq!(till.records().len(), 3, "three copies at most");
 }

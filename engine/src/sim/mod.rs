@@ -18,7 +18,7 @@ use crate::hub::{Command, Done, Hub, MemoryStore, Output, Terminals};
 use crate::ids::{PinId, SellerId, VarietyId};
 use crate::intake::{Alphabet, Delivery, DeliveryOrder, HeapFingerprints, Recipe, Tools, mint};
 use crate::link::ToNode;
-use crate::registry::Variety;
+use crate::registry::{State, Variety};
 use crate::seller::Asker;
 use crate::steward::Levels;
 use crate::stock::segment::SegmentFile;
@@ -59,6 +59,12 @@ pub struct Summary {
     pub cuts: u64,
     /// Times a terminal lost its storage.
     pub wipes: u64,
+    /// Times a terminal was given a new key.
+    pub rekeys: u64,
+    /// Times a disk filled up.
+    pub full_disks: u64,
+    /// Replies of which it was checked that a power loss at that moment would not have made them untrue.
+    pub replies_checked: u64,
 }
 
 /// Runs a network from a seed.
@@ -128,7 +134,8 @@ impl World {
                 let variety = add_variety(&mut hub, product, face_value, &mut dice, &now);
                 // The last product runs out.
                 let count = if product == 3 { 20 } else { 200 };
-                deliver(&mut hub, &hub_disk, &fingerprints, variety, count, &mut dice, &now, &mut oracle);
+                let order = (variety, face_value, count);
+                deliver(&mut hub, &hub_disk, &fingerprints, order, &mut dice, &now, &mut oracle);
             }
         }
         let node_disk = Arc::new(HeapDisk::new());
@@ -174,8 +181,73 @@ impl World {
                 let at = self.dice.below(self.terminals.len() as u64) as usize;
                 self.reconnect(at);
             }
+            81..=83 => self.damage_record(),
+            84..=86 => {
+                // At the limit at once, or soon.
+                let room = if self.dice.one_in(2) { 0 } else { self.dice.below(64 << 10) };
+                let disk = if self.dice.one_in(4) { &self.hub_disk } else { &self.node_disk };
+                disk.limit(Some(disk.held_bytes() + room));
+                self.summary.full_disks += 1;
+            }
+            87..=96 => self.lift_limits(),
+            97 => self.now.unix_ms += self.dice.below(2 * DAY_MS),
+            98..=99 => self.rekey(),
+            100 => {
+                self.order(Command::SetDealer { dealer: 1, state: State::Suspended });
+            }
+            101..=120 => {
+                self.order(Command::SetDealer { dealer: 1, state: State::Active });
+            }
             _ => self.step(),
         }
+    }
+
+    fn lift_limits(&mut self) {
+        self.node_disk.limit(None);
+        self.hub_disk.limit(None);
+    }
+
+    fn damage_record(&mut self) {
+        self.kill_node(false);
+        self.node.damage_record(&self.node_disk, &mut self.dice);
+        self.start_node();
+    }
+
+    /// A terminal gets a new key: whoever is connected with the old one is sent away.
+    fn rekey(&mut self) {
+        let at = self.dice.below(self.terminals.len() as u64) as usize;
+        let terminal = &self.terminals[at].terminal;
+        self.node.handle_closed(&asker(terminal, 0));
+        let Done::Keys(keys) = self.order(Command::Rekey { terminal: terminal.id }) else {
+            panic!("a key was asked for")
+        };
+        self.terminals[at].terminal.rekey(keys[0].key_epoch);
+        self.reconnect(at);
+        self.summary.rekeys += 1;
+    }
+
+    /// An operator's command, while everything runs.
+    fn order(&mut self, command: Command) -> Done {
+        let dice = &mut self.dice;
+        let mut random = |bytes: &mut [u8]| bytes.copy_from_slice(&dice.bytes()[..bytes.len()]);
+        self.hub.handle_command(1, command, self.now.unix_ms, &mut random).expect("the hub goes on");
+        self.commit_hub().expect("a command is answered")
+    }
+
+    fn commit_hub(&mut self) -> Option<Done> {
+        let mut done = None;
+        self.hub.commit().expect("the hub goes on");
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Send { message, .. } => self.to_node.push_back(message),
+                Output::Close { fault, .. } => panic!("the node broke the protocol: {fault}"),
+                Output::Done { result, .. } => {
+                    done = Some(result.expect("a command of the simulation is right"));
+                }
+                Output::Alarm(_) => {}
+            }
+        }
+        done
     }
 
     /// One step of somebody, without faults.
@@ -228,20 +300,20 @@ impl World {
             panic!("the node stopped: {stop}");
         }
         if self.dice.one_in(2) {
-            self.hub.commit().expect("the hub goes on");
-            while let Some(output) = self.hub.poll_output() {
-                match output {
-                    Output::Send { message, .. } => self.to_node.push_back(message),
-                    Output::Close { fault, .. } => panic!("the node broke the protocol: {fault}"),
-                    Output::Done { .. } | Output::Alarm(_) => {}
-                }
-            }
+            self.commit_hub();
         }
     }
 
     /// Replies that left the node reach the connection they are for, if it is still the same.
     fn carry_replies(&mut self) {
         while let Some((asker, reply)) = self.node.replies.pop_front() {
+            if self.dice.one_in(REPLIES_PER_CHECK) {
+                let disk = self.node_disk.copy();
+                disk.lose_power(|| 0);
+                let mut books = Node::recover(Arc::new(disk)).expect("it could be started");
+                Oracle::check_leaving(asker.terminal, asker.key_epoch, &reply, |vend| books.find(vend));
+                self.summary.replies_checked += 1;
+            }
             let till = self.terminals.iter_mut().find(|till| till.terminal.id == asker.terminal);
             if let Some(till) = till.filter(|till| till.terminal.session == asker.session & 0xffff_ffff) {
                 till.replies.push_back(reply);
@@ -295,6 +367,10 @@ impl World {
 
     fn kill_hub(&mut self) {
         self.summary.hub_kills += 1;
+        if self.dice.one_in(2) {
+            let dice = &mut self.dice;
+            self.hub_disk.lose_power(|| dice.below(600));
+        }
         self.hub = load_hub(&self.store, &self.hub_disk);
         self.to_node.clear();
         self.node.handle_reconnected();
@@ -314,6 +390,7 @@ impl World {
 
     /// No more faults: every terminal must learn what became of every sequence it used.
     fn come_to_rest(&mut self) {
+        self.lift_limits();
         for till in &mut self.terminals {
             till.terminal.finishing = true;
         }
@@ -425,13 +502,11 @@ fn add_variety(
     id
 }
 
-#[expect(clippy::too_many_arguments, reason = "the whole hub's side of a delivery, once")]
 fn deliver(
     hub: &mut Hub<MemoryStore, HeapDisk>,
     disk: &Arc<HeapDisk>,
     fingerprints: &HeapFingerprints,
-    variety: VarietyId,
-    count: u32,
+    (variety, face_value, count): (VarietyId, u64, u32),
     dice: &mut Dice,
     now: &Now,
     oracle: &mut Oracle,
@@ -444,7 +519,8 @@ fn deliver(
         variety,
         face_value: 0,
         currency_digits: 2,
-        expiry: Expiry::NONE,
+        // Some of the stock expires while the clock jumps on.
+        expiry: if face_value == 500 { Expiry::NONE } else { Expiry(20_270_120) },
         blocks,
         now_ms: now.unix_ms,
         seed: dice.bytes(),
@@ -479,3 +555,6 @@ fn deliver(
 const HUB_KEY: [u8; 32] = [1; 32];
 /// By then everything must be at rest.
 const REST_STEPS_MAX: u64 = 400_000;
+/// One in so many replies is checked against a copy of the disk that loses its power.
+const REPLIES_PER_CHECK: u64 = 20;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;

@@ -7,9 +7,10 @@ use crate::ids::{SellerId, TerminalId};
 use crate::journal::{JournalOptions, Position, Upkeep};
 use crate::ledger::{Bookkeeper, BookkeeperError};
 use crate::link::{ToHub, ToNode};
-use crate::seller::{Asker, Replies, Seller};
+use crate::seller::{Asker, Lookup, Replies, Seller};
 use crate::steward::{Content, Levels, Shipping, Steward, StewardAction, StewardError};
-use crate::stock::NodeKeys;
+use crate::stock::segment::{HEADER_BYTES, segment_path};
+use crate::stock::{NodeKeys, PIN_RECORD_BYTES};
 use crate::time::Now;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ struct Worker {
     seller: Seller<Content<HeapDisk>>,
     sender: RecordSender,
     held: Held,
+    /// Questions for the history, which may be asked when so many records are durable.
+    lookups: VecDeque<(u64, Lookup)>,
 }
 
 /// Replies that wait until the records they depend on are durable.
@@ -81,6 +84,15 @@ enum CommitStep {
 }
 
 impl Node {
+    /// The books of a node whose disk is this one, if it were started now.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn recover(disk: Arc<HeapDisk>) -> Result<Bookkeeper<HeapDisk>, NodeStop> {
+        let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
+        Ok(Bookkeeper::recover(disk, options, CHECKPOINT_BYTES)?.0)
+    }
+
     /// Starts a node on what is on the disk.
     ///
     /// # Errors
@@ -104,7 +116,12 @@ impl Node {
         let workers = windows.into_iter().map(|windows| {
             let registry = steward.registry().clone();
             let seller = Seller::new(id, registry, steward.library(), windows, space.clone());
-            Worker { seller, sender: committer.sender(Arc::new(Nobody)), held: Held::default() }
+            Worker {
+                seller,
+                sender: committer.sender(Arc::new(Nobody)),
+                held: Held::default(),
+                lookups: VecDeque::new(),
+            }
         });
         let workers = workers.collect();
         let steward_sender = committer.sender(Arc::new(Nobody));
@@ -121,6 +138,17 @@ impl Node {
             to_hub: VecDeque::new(),
             replies: VecDeque::new(),
         })
+    }
+
+    /// Damages the record of some PIN that is in stock, where it lies: to be started anew afterwards, as nobody looks at a
+    /// file while it decays. Nothing happens to a node without stock.
+    pub(super) fn damage_record(&self, disk: &HeapDisk, dice: &mut Dice) {
+        let inventory = &self.bookkeeper.ledger().inventory;
+        let stocked: Vec<_> = inventory.holdings().filter(|held| !held.in_stock().is_empty()).collect();
+        let Some(held) = stocked.get(dice.below(stocked.len() as u64) as usize) else { return };
+        let index = held.in_stock().intervals()[0].0;
+        let place = HEADER_BYTES + (index - held.span.start) as usize * PIN_RECORD_BYTES;
+        disk.flip_bit(&segment_path(held.span, held.generation), place + dice.below(40) as usize, 3);
     }
 
     /// A terminal connected: its welcome waits like any reply for what it depends on.
@@ -141,12 +169,15 @@ impl Node {
     /// A request arrives at its home worker: claim and record, all in memory.
     pub(super) fn handle_request(&mut self, asker: &Asker, request: &Request, now: &Now) {
         let home = home(asker.terminal, self.workers.len());
-        let Worker { seller, sender, held } = &mut self.workers[home];
+        let Worker { seller, sender, held, lookups } = &mut self.workers[home];
         if sender.room() < RECORDS_PER_REQUEST_MAX {
             return;
         }
         seller.handle_request(asker, request, now, held);
         held.settle(seller.made());
+        while let Some(lookup) = seller.poll_lookup() {
+            lookups.push_back((seller.made(), lookup));
+        }
     }
 
     /// A message from the hub.
@@ -171,7 +202,7 @@ impl Node {
     /// [`NodeStop`]: the node ends as a process does, with all that it had not made durable.
     pub(super) fn step(&mut self, dice: &mut Dice, now: &Now) -> Result<(), NodeStop> {
         match dice.below(10) {
-            0 | 1 => self.step_worker(dice, now),
+            0 | 1 => self.step_worker(dice, now)?,
             2..=5 => self.step_committer()?,
             6 | 7 => self.step_steward(now)?,
             8 => self.step_steward_tick(now)?,
@@ -189,9 +220,9 @@ impl Node {
         Ok(&mut self.bookkeeper)
     }
 
-    fn step_worker(&mut self, dice: &mut Dice, now: &Now) {
+    fn step_worker(&mut self, dice: &mut Dice, now: &Now) -> Result<(), NodeStop> {
         let at = dice.below(self.workers.len() as u64) as usize;
-        let Worker { seller, sender, held } = &mut self.workers[at];
+        let Worker { seller, sender, held, lookups } = &mut self.workers[at];
         for record in seller.records().drain(..) {
             sender.push(record);
         }
@@ -205,11 +236,16 @@ impl Node {
         while let Some(variety) = seller.poll_dry() {
             self.steward.handle_dry(at, variety, now);
         }
-        while let Some(lookup) = seller.poll_lookup() {
+        while let Some(&(made, lookup)) = lookups.front()
+            && made <= durable
+        {
+            lookups.pop_front();
+            while self.bookkeeper.advance(usize::MAX)? {}
             let found = self.bookkeeper.find(lookup.asker.names(lookup.sequence));
             seller.handle_found(&lookup, found, now, held);
             held.settle(seller.made());
         }
+        Ok(())
     }
 
     fn step_committer(&mut self) -> Result<(), NodeStop> {

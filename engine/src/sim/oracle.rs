@@ -4,8 +4,8 @@
 use crate::ids::{KeyEpoch, PinId, TerminalId};
 use crate::journal::record::VendName;
 use crate::ledger::Outcome;
-use std::collections::HashMap;
-use wire::message::{SequenceState, Sold};
+use std::collections::{HashMap, HashSet};
+use wire::message::{Reply, SequenceState, Sold};
 
 /// Remembers every answer that reached a terminal.
 #[derive(Default)]
@@ -13,6 +13,7 @@ pub(super) struct Oracle {
     pins: HashMap<PinId, (Vec<u8>, Vec<u8>)>,
     buyers: HashMap<PinId, VendName>,
     answers: HashMap<VendName, Told>,
+    copies: HashSet<(VendName, u16)>,
     /// Sales that a terminal heard of.
     pub(super) sold: u64,
 }
@@ -46,6 +47,12 @@ impl Oracle {
         assert_eq!(sold.serial.as_bytes(), serial, "{vend:?} got another serial than {pin:?} has");
         let buyer = *self.buyers.entry(pin).or_insert(vend);
         assert_eq!(buyer, vend, "law 1: {pin:?} was sold twice");
+        assert!(
+            sold.copy == 0 || self.copies.insert((vend, sold.copy)),
+            "{vend:?}: copy {} twice",
+            sold.copy
+        );
+        assert!(sold.copy <= 3, "{vend:?}: {} copies", sold.copy);
         match self.answers.insert(vend, Told::Sold(pin, SequenceState::Sold)) {
             None => self.sold += 1,
             Some(Told::Sold(before, state)) => {
@@ -93,21 +100,45 @@ impl Oracle {
         }
     }
 
+    /// Law 2: what a reply says that is leaving now is durable. `find` asks the books of a seller that lost power just before.
+    pub(super) fn check_leaving(
+        terminal: TerminalId,
+        key_epoch: KeyEpoch,
+        reply: &Reply,
+        find: impl FnOnce(VendName) -> Option<Outcome>,
+    ) {
+        let (sequence, told) = match *reply {
+            Reply::Sold(sold) => (sold.sequence, Told::Sold(PinId(sold.reference), SequenceState::Sold)),
+            Reply::Declined { sequence, .. } => (sequence, Told::Declined),
+            Reply::State { sequence, state: SequenceState::Blocked, .. } => (sequence, Told::Blocked),
+            Reply::State { sequence, state: SequenceState::Declined, .. } => (sequence, Told::Declined),
+            Reply::State { sequence, state, reference } if reference != 0 => {
+                (sequence, Told::Sold(PinId(reference), state))
+            }
+            _ => return,
+        };
+        let vend = VendName { terminal, key_epoch, sequence };
+        check(vend, told, find(vend));
+    }
+
     /// Law 2: everything that a terminal was told is in the durable books of its seller.
     pub(super) fn check_books(&self, mut find: impl FnMut(VendName) -> Option<Outcome>) {
         for (&vend, told) in &self.answers {
-            let found = find(vend);
-            let holds = match (*told, found) {
-                (Told::Sold(pin, state), Some(outcome)) => {
-                    outcome.pin == Some(pin) && (!state.is_final() || outcome.state == state)
-                }
-                (Told::Declined, Some(outcome)) => {
-                    matches!(outcome.state, SequenceState::Declined | SequenceState::Blocked)
-                }
-                (Told::Blocked, Some(outcome)) => outcome.state == SequenceState::Blocked,
-                (_, None) => false,
-            };
-            assert!(holds, "law 2: {vend:?} was told {told:?}; the durable books say {found:?}");
+            check(vend, *told, find(vend));
         }
     }
+}
+
+fn check(vend: VendName, told: Told, found: Option<Outcome>) {
+    let holds = match (told, found) {
+        (Told::Sold(pin, state), Some(outcome)) => {
+            outcome.pin == Some(pin) && (!state.is_final() || outcome.state == state)
+        }
+        (Told::Declined, Some(outcome)) => {
+            matches!(outcome.state, SequenceState::Declined | SequenceState::Blocked)
+        }
+        (Told::Blocked, Some(outcome)) => outcome.state == SequenceState::Blocked,
+        (_, None) => false,
+    };
+    assert!(holds, "law 2: {vend:?} was told {told:?}; the durable books say {found:?}");
 }

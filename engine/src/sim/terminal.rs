@@ -83,6 +83,14 @@ impl Terminal {
         self.wiped = true;
     }
 
+    /// Is given a new key: it numbers anew, and its operator settles what was open.
+    pub(super) fn rekey(&mut self, key_epoch: KeyEpoch) {
+        self.key_epoch = key_epoch;
+        self.stored = Stored::default();
+        self.logged_in = false;
+        self.wiped = false;
+    }
+
     fn handle_welcome(&mut self, next: u64, base: u64) {
         self.logged_in = true;
         if self.stored.next == 0 {
@@ -106,6 +114,13 @@ impl Terminal {
         });
         if let Some((&sequence, &open)) = due {
             return self.ask(sequence, open, dice, now_ms).map(|request| (self.correlation, request));
+        }
+        if dice.one_in(8) && self.stored.next > 1 {
+            let sequence = 1 + dice.below(self.stored.next - 1);
+            let is_status = dice.one_in(3);
+            let question =
+                if is_status { Request::Status { sequence } } else { Request::Reprint { sequence } };
+            return Some((self.correlation, question));
         }
         if self.finishing || self.stored.open.len() >= OPEN_MAX {
             return None;
@@ -146,7 +161,8 @@ impl Terminal {
                 RefuseReason::Closed => {
                     self.stored.open.remove(sequence);
                 }
-                RefuseReason::WindowFull => {}
+                // The last two answer a reprint.
+                RefuseReason::WindowFull | RefuseReason::NothingSold | RefuseReason::ReprintLimit => {}
                 // A vend of its earlier life was still waiting for a PIN at the seller, and got one.
                 RefuseReason::SequenceUsed | RefuseReason::OtherVariety if self.wiped => {
                     if let Some(open) = self.stored.open.get_mut(sequence) {

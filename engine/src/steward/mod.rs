@@ -10,6 +10,8 @@
 mod content;
 mod levels;
 mod shipping;
+#[cfg(test)]
+mod tests;
 
 pub use content::Content;
 pub use levels::Levels;
@@ -20,6 +22,7 @@ use crate::ids::{BlockId, SellerId, Span, VarietyId};
 use crate::journal::record::{RecordBytes, Stream, WithdrawReason};
 use crate::journal::{Record, Space};
 use crate::ledger::Ledger;
+use crate::limits::PARK_MS_MAX;
 use crate::link::{Offer, ToHub, ToNode};
 use crate::pool::{Range, Shelf, Shelves};
 use crate::registry::Registry;
@@ -29,9 +32,9 @@ use crate::stock::keys::WrongWrapping;
 use crate::stock::segment::{segment_path, write_segment};
 use crate::stock::{NodeKeys, SegmentError, SegmentHeader};
 use crate::time::Now;
-use crate::transfer::{Taker, TakerAction, TransferFault};
+use crate::transfer::{Taker, TakerAction, TransferFault, open_max};
 use levels::Needs;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// How often [`Steward::handle_tick`] is due, in milliseconds.
@@ -55,6 +58,10 @@ pub struct Steward<D: Disk> {
     waiting: VecDeque<Waiting>,
     registry: Arc<Registry>,
     hub_epoch: u64,
+    /// State files that a full disk did not take yet: registry, hub epoch.
+    unstored: [bool; 2],
+    /// When that is tried again, in [`Now::monotonic_ms`].
+    store_again_ms: u64,
     link: Link,
     next_request: u64,
     records: Vec<RecordBytes>,
@@ -147,6 +154,8 @@ struct Waiting {
     variety: VarietyId,
     /// The urgent request made for it in this connection; 0: none.
     request: u64,
+    /// By then its terminal has been told to come back; in [`Now::monotonic_ms`].
+    until_ms: u64,
 }
 
 impl<D: Disk> Steward<D> {
@@ -194,6 +203,8 @@ impl<D: Disk> Steward<D> {
             waiting: VecDeque::new(),
             registry,
             hub_epoch,
+            unstored: [false; 2],
+            store_again_ms: 0,
             link: Link::Down,
             next_request: 1,
             records: Vec::new(),
@@ -274,8 +285,9 @@ impl<D: Disk> Steward<D> {
                     return Err(StewardError::OldHub { hub_epoch, seen: self.hub_epoch });
                 }
                 if hub_epoch > self.hub_epoch {
-                    self.disk.write(HUB_EPOCH_FILE, &[&hub_epoch.to_le_bytes()])?;
                     self.hub_epoch = hub_epoch;
+                    self.unstored[1] = true;
+                    self.store_state(now)?;
                 }
                 self.link = Link::Resuming;
                 self.actions.push_back(StewardAction::Acknowledged { position: journal_acked });
@@ -301,14 +313,15 @@ impl<D: Disk> Steward<D> {
             ToNode::JournalAcked { position } => {
                 self.actions.push_back(StewardAction::Acknowledged { position });
             }
-            ToNode::Registry(registry) => self.take_registry(registry)?,
+            ToNode::Registry(registry) => self.take_registry(registry, now)?,
         }
         Ok(())
     }
 
     /// A worker has a vend of this variety and no PIN for it.
     pub fn handle_dry(&mut self, worker: usize, variety: VarietyId, now: &Now) {
-        self.waiting.push_back(Waiting { worker, variety, request: 0 });
+        let until_ms = now.monotonic_ms + PARK_MS_MAX;
+        self.waiting.push_back(Waiting { worker, variety, request: 0, until_ms });
         if self.waiting.len() > WAITING_MAX {
             self.waiting.pop_front();
         }
@@ -321,6 +334,9 @@ impl<D: Disk> Steward<D> {
     /// # Errors
     /// [`StewardError`].
     pub fn handle_durable(&mut self, durable: u64, now: &Now) -> Result<(), StewardError> {
+        if now.monotonic_ms >= self.store_again_ms {
+            self.store_state(now)?;
+        }
         while let Some(&(made, stream, number)) = self.recorded.front()
             && made <= durable
         {
@@ -338,6 +354,8 @@ impl<D: Disk> Steward<D> {
             self.last_withdrawal_day = now.day();
             self.withdraw_expired(now);
         }
+        // Who waited for so long was told to come back, and is heard of again when it does.
+        self.waiting.retain(|waiting| waiting.until_ms > now.monotonic_ms);
         self.serve_waiting(now);
         self.ask(now);
     }
@@ -355,9 +373,13 @@ impl<D: Disk> Steward<D> {
         while let Some(action) = self.taker(stream).poll_action() {
             match action {
                 TakerAction::WriteContent { offer, bytes } => match self.write_content(&offer, &bytes) {
-                    Ok(()) => self.taker(stream).handle_written(offer.number),
-                    // The giver keeps it, and may offer it again when there is room.
+                    Ok(()) => {
+                        self.needs.handle_room();
+                        self.taker(stream).handle_written(offer.number);
+                    }
+                    // The giver keeps it, and is asked again when there may be room.
                     Err(StewardError::Disk(error)) if error.is_full() => {
+                        self.needs.handle_no_room(now);
                         self.waiting
                             .retain(|waiting| waiting.request == 0 || waiting.request != offer.request);
                         self.taker(stream).refuse(offer.number);
@@ -429,11 +451,15 @@ impl<D: Disk> Steward<D> {
         if self.waiting.iter().all(|waiting| waiting.request != 0) {
             return;
         }
+        let asked = self.waiting.iter().filter(|waiting| waiting.request != 0).count();
+        let may_ask = self.link == Link::Ready && !self.needs.is_resting(now);
+        let mut questions = if may_ask { URGENT_REQUESTS_MAX.saturating_sub(asked) } else { 0 };
         let mut left = VecDeque::with_capacity(self.waiting.len());
         let mut stocked = BTreeMap::new();
+        let mut dry = BTreeSet::new();
         while let Some(mut waiting) = self.waiting.pop_front() {
-            let Waiting { worker, variety, request } = waiting;
-            if request == 0 {
+            let Waiting { worker, variety, request, .. } = waiting;
+            if request == 0 && (questions > 0 || !dry.contains(&(worker, variety))) {
                 let first_day = self.first_day(variety, now);
                 let is_sellable = |shelf: &Shelf<_>| shelf.last_day >= first_day;
                 let shelves = &mut self.shelves;
@@ -448,7 +474,9 @@ impl<D: Disk> Steward<D> {
                     self.hand_out(vec![handed]);
                     continue;
                 }
-                if self.link == Link::Ready {
+                dry.insert((worker, variety));
+                if questions > 0 {
+                    questions -= 1;
                     waiting.request = self.next_request;
                     self.next_request += 1;
                     self.send(ToHub::Urgent { request: waiting.request, variety });
@@ -489,22 +517,41 @@ impl<D: Disk> Steward<D> {
         }
     }
 
-    fn take_registry(&mut self, registry: Arc<Registry>) -> Result<(), StewardError> {
+    fn take_registry(&mut self, registry: Arc<Registry>, now: &Now) -> Result<(), StewardError> {
         if registry != self.registry {
-            // The version never names two registries, so it makes a nonce that is used once under this key.
-            let mut nonce = [0; 12];
-            nonce[..8].copy_from_slice(&registry.version().to_le_bytes());
-            let file = encode_sealed(&registry, self.keys.registry(), nonce);
-            match self.disk.write(REGISTRY_FILE, &[&file]) {
-                Ok(()) => {}
-                // It is the hub's truth and comes again at the next connection: in force without being stored.
-                Err(error) if error.is_full() => {}
-                Err(error) => return Err(error.into()),
-            }
             self.registry = registry.clone();
             self.actions.push_back(StewardAction::Registry(registry));
+            self.unstored[0] = true;
+            self.store_state(now)?;
         }
         Ok(())
+    }
+
+    /// Writes the state files that are behind what is in force. A full disk puts that off and stops nothing: the hub says
+    /// both again at the next connection.
+    fn store_state(&mut self, now: &Now) -> Result<(), StewardError> {
+        let [registry, hub_epoch] = self.unstored;
+        if hub_epoch {
+            self.unstored[1] = !self.store(HUB_EPOCH_FILE, &self.hub_epoch.to_le_bytes(), now)?;
+        }
+        if registry {
+            // The version never names two registries, so it makes a nonce that is used once under this key.
+            let mut nonce = [0; 12];
+            nonce[..8].copy_from_slice(&self.registry.version().to_le_bytes());
+            let file = encode_sealed(&self.registry, self.keys.registry(), nonce);
+            self.unstored[0] = !self.store(REGISTRY_FILE, &file, now)?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, path: &str, bytes: &[u8], now: &Now) -> Result<bool, StewardError> {
+        match self.disk.write(path, &[bytes]) {
+            Err(error) if error.is_full() => {
+                self.store_again_ms = now.monotonic_ms + STORE_AGAIN_MS;
+                Ok(false)
+            }
+            done => Ok(done.map(|()| true)?),
+        }
     }
 
     fn withdraw_expired(&mut self, now: &Now) {
@@ -559,5 +606,10 @@ fn coming_of(offer: &Offer, variety: VarietyId) -> u64 {
 const REGISTRY_FILE: &str = "registry";
 /// The highest hub epoch seen.
 const HUB_EPOCH_FILE: &str = "hub-epoch";
+/// How long a full disk is left alone before a state file is tried again, in milliseconds.
+const STORE_AGAIN_MS: u64 = 1_000;
 /// Vends that are remembered to be waiting; the oldest are forgotten first, as they time out first.
-const WAITING_MAX: usize = 65_536;
+const WAITING_MAX: usize = 4096;
+/// Urgent requests without answer. The hub never has more of them open than a link allows, whatever it has still to
+/// commit: more would be answered that there is no stock.
+const URGENT_REQUESTS_MAX: usize = open_max(Stream::Urgent) / 4;

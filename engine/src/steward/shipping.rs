@@ -63,12 +63,8 @@ impl<D: Disk> Shipping<D> {
         self.due_ms = now_ms + RANGE_AGE_MS_MAX;
         let Some(shipment) = self.reader.read(self.acknowledged, RANGE_BYTES_MAX)? else { return Ok(None) };
         self.on_its_way = Some(shipment.end);
-        let from = self.acknowledged;
-        // The slot that may be left over at the end of a segment goes along, as zeros: positions are offsets there too.
-        let left_over = usize::try_from(shipment.start.0 - from.0).expect("a slot is left over at most");
-        let mut bytes = vec![0; left_over];
-        bytes.extend_from_slice(&shipment.bytes);
-        Ok(Some(ToHub::Journal { from: from.0, bytes: Bytes::from(bytes) }))
+        // It may begin one slot further on, at the end of a segment: the hub knows of that.
+        Ok(Some(ToHub::Journal { from: shipment.start.0, bytes: Bytes::from(shipment.bytes) }))
     }
 }
 

@@ -1,40 +1,14 @@
 //! SIGKILL at any moment, on real processes with real files.
 
-use crate::support::process::{PATIENCE, Process};
+use crate::support::load::{Load, check_books, check_live};
+use crate::support::process::Process;
 use crate::support::scratch;
-use crate::support::till::Till;
-use engine::admin::KeyRow;
-use engine::disk::lock::DirLock;
-use engine::disk::mapped::MappedDisk;
-use engine::journal::JournalOptions;
-use engine::journal::record::VendName;
-use engine::ledger::Bookkeeper;
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use engine::journal::SEGMENT_BYTES;
 use std::thread;
 use std::time::Duration;
-use wire::message::{
-    Attempt, DeclineReason, KeyEpoch, RefuseReason, Reply, Request, SequenceState, TerminalId,
-};
 
 const KILLS: usize = 50;
 const TILLS: u32 = 8;
-
-/// What a till was told and must hold for ever.
-#[derive(Default)]
-struct Told {
-    /// PIN and reference by sequence.
-    sold: HashMap<u64, (Vec<u8>, u64)>,
-    /// The sequence in hand, stored before it is sent; 0: none.
-    asking: u64,
-    /// The highest sequence used.
-    used: u64,
-    /// Sold and not confirmed yet.
-    unconfirmed: Option<u64>,
-}
 
 /// Tills sell without pause while the network is killed and started fifty times. After each start everything that a
 /// till was told still holds.
@@ -45,16 +19,7 @@ fn law_1_2_4_fifty_kills_under_load_lose_no_pin_and_sell_none_twice() {
     let (code, product, face_value) = network.variety();
     network.mint(&code, 20_000);
     let keys = network.add_terminals(TILLS);
-    let address = Arc::new(Mutex::new(network.address));
-    let over = Arc::new(AtomicBool::new(false));
-    let tills: Vec<_> = keys
-        .iter()
-        .cloned()
-        .map(|key| {
-            let (address, over) = (address.clone(), over.clone());
-            thread::spawn(move || run_till(&key, &address, &over, (product, face_value)))
-        })
-        .collect();
+    let load = Load::start(&network, &keys, (product, face_value));
     let mut dice = 0x9e37_79b9_u64;
     for _ in 0..KILLS {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -62,122 +27,16 @@ fn law_1_2_4_fifty_kills_under_load_lose_no_pin_and_sell_none_twice() {
         thread::sleep(Duration::from_millis(20 + (dice >> 33) % 150));
         network.kill();
         network = Process::start(scratch.path());
-        *address.lock().unwrap() = network.address;
+        load.moved_to(&network);
         network.audit();
         network.mint(&code, 5_000);
     }
-    over.store(true, Ordering::Relaxed);
-    let told: Vec<Told> = tills.into_iter().map(|till| till.join().unwrap()).collect();
+    let told = load.finish();
     network.audit();
     check_live(&network, &keys, &told, (product, face_value));
     network.kill();
-    check_books(scratch.path(), &keys, &told);
+    check_books(scratch.path(), SEGMENT_BYTES, &keys, &told);
     let sold: usize = told.iter().map(|told| told.sold.len()).sum();
     println!("{KILLS} kills, {sold} PINs sold, none twice, none lost");
     assert!(sold > 1000, "only {sold} PINs were sold");
-}
-
-fn run_till(key: &KeyRow, address: &Mutex<SocketAddr>, over: &AtomicBool, of: (u32, u64)) -> Told {
-    let mut told = Told::default();
-    let mut till: Option<Till> = None;
-    while !over.load(Ordering::Relaxed) || told.asking != 0 {
-        let Some(connected) = &mut till else {
-            let to = *address.lock().unwrap();
-            till = Till::connect(to, key, PATIENCE).ok();
-            if let Some(connected) = &till {
-                let highest = told.sold.keys().max().copied().unwrap_or(0);
-                assert!(connected.welcome.next_sequence > highest, "law 2: sequence {highest} is forgotten");
-            } else {
-                thread::sleep(Duration::from_millis(5));
-            }
-            continue;
-        };
-        if step(connected, &mut told, of).is_err() {
-            till = None;
-        }
-    }
-    told
-}
-
-/// One vend of a till, repeated if it may have been sent before; every other one is confirmed by the next.
-fn step(till: &mut Till, told: &mut Told, of: (u32, u64)) -> Result<(), crate::support::till::Lost> {
-    let attempt = if told.asking == 0 {
-        told.used += 1;
-        told.asking = told.used;
-        Attempt::First
-    } else {
-        Attempt::Repeat
-    };
-    let sequence = told.asking;
-    let confirmed =
-        told.unconfirmed.map_or(0, |unconfirmed| 1u64.unbounded_shl((sequence - 1 - unconfirmed) as u32));
-    match till.vend(attempt, sequence, of, confirmed)? {
-        Reply::Sold(sold) => {
-            assert_eq!(sold.sequence, sequence);
-            let answer = (sold.pin.as_bytes().to_vec(), sold.reference);
-            assert!(told.sold.insert(sequence, answer.clone()).is_none());
-            told.unconfirmed = Some(sequence);
-            told.asking = 0;
-            // The same question again, at once: the same answer.
-            if sequence % 7 == 0 {
-                match till.vend(Attempt::Repeat, sequence, of, 0)? {
-                    Reply::Sold(again) => {
-                        assert_eq!((again.pin.as_bytes().to_vec(), again.reference), answer, "law 4");
-                    }
-                    other => panic!("law 4: {other:?}"),
-                }
-            }
-        }
-        Reply::Later { .. } => thread::sleep(Duration::from_millis(2)),
-        // The tills sold faster than stock came in.
-        Reply::Declined { reason: DeclineReason::OutOfStock, .. } => {
-            told.asking = 0;
-            thread::sleep(Duration::from_millis(2));
-        }
-        other => panic!("sequence {sequence}: {other:?}"),
-    }
-    Ok(())
-}
-
-/// The running network still gives the same answers.
-fn check_live(network: &Process, keys: &[KeyRow], told: &[Told], of: (u32, u64)) {
-    for (key, told) in keys.iter().zip(told) {
-        let mut till = network.till(key);
-        for (&sequence, (pin, reference)) in &told.sold {
-            let first = till.vend(Attempt::First, sequence, of, 0).unwrap();
-            let refused = matches!(
-                first,
-                Reply::Refused { reason: RefuseReason::SequenceUsed | RefuseReason::Closed, .. }
-            );
-            assert!(refused, "law 4: a first on used sequence {sequence} got {first:?}");
-            match till.vend(Attempt::Repeat, sequence, of, 0).unwrap() {
-                Reply::Sold(sold) => {
-                    assert_eq!((sold.pin.as_bytes(), sold.reference), (&pin[..], *reference))
-                }
-                Reply::Refused { reason: RefuseReason::Closed, .. } => {
-                    let state = till.state(&Request::Status { sequence }).unwrap();
-                    assert_eq!(state, SequenceState::Confirmed, "law 2: sequence {sequence}");
-                }
-                other => panic!("law 4: sequence {sequence}: {other:?}"),
-            }
-        }
-    }
-}
-
-/// The files alone say the same, read without the program that wrote them running.
-fn check_books(data: &Path, keys: &[KeyRow], told: &[Told]) {
-    let lock = DirLock::acquire(data).unwrap();
-    let disk = Arc::new(MappedDisk::open(&lock, "seller").unwrap());
-    let (mut books, _journal) = Bookkeeper::recover(disk, JournalOptions::default(), u64::MAX).unwrap();
-    let mut buyers = HashMap::new();
-    for (key, told) in keys.iter().zip(told) {
-        for (&sequence, (_, reference)) in &told.sold {
-            let (terminal, key_epoch) = (TerminalId(key.terminal), KeyEpoch(key.key_epoch));
-            let vend = VendName { terminal, key_epoch, sequence };
-            let outcome = books.find(vend).unwrap_or_else(|| panic!("law 2: {vend:?} is forgotten"));
-            assert_eq!(outcome.pin.map(|pin| pin.0), Some(*reference), "law 2: {vend:?}");
-            let earlier = buyers.insert(*reference, vend);
-            assert!(earlier.is_none(), "law 1: PIN {reference:#x} was sold to {earlier:?} and {vend:?}");
-        }
-    }
 }

@@ -1,6 +1,14 @@
 //! Tests of the engine from outside.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
+mod command_line;
+mod damage;
+mod durable;
+mod full;
+mod hostile;
 mod killed;
+mod lifecycle;
 mod pool;
+mod refill;
 mod simulation;
 mod support;

@@ -17,6 +17,9 @@ fn no_law_breaks_in_any_of_many_simulated_networks() {
         total.hub_kills += summary.hub_kills;
         total.cuts += summary.cuts;
         total.wipes += summary.wipes;
+        total.rekeys += summary.rekeys;
+        total.full_disks += summary.full_disks;
+        total.replies_checked += summary.replies_checked;
     }
     println!("{total:?}");
     assert!(total.sold > 100 * seeds, "the simulated terminals must sell: {total:?}");

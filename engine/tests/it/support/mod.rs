@@ -1,19 +1,23 @@
 //! A real network in a process of its own, and tills that talk to it byte by byte.
 
-pub mod process;
-pub mod till;
+pub(crate) mod command;
+pub(crate) mod load;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod small_disk;
+pub(crate) mod till;
 
 use std::path::PathBuf;
 
 /// Names what a test machine lacks. Under `PINWHEEL_REQUIRE_ALL=1` lacking it is a failure.
-pub fn lacking(what: &str) {
+pub(crate) fn lacking(what: &str) {
     let required = std::env::var("PINWHEEL_REQUIRE_ALL").is_ok_and(|value| value == "1");
     assert!(!required, "PINWHEEL_REQUIRE_ALL is set and this machine lacks {what}");
     eprintln!("DID NOT RUN: this machine lacks {what}");
 }
 
 /// A temporary directory on the disk that the tests are built on, removed when dropped.
-pub fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in(PathBuf::from(env!("CARGO_TARGET_TMPDIR")))
         .expect("the build directory can be written to")
 }

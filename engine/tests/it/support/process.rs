@@ -1,73 +1,143 @@
 //! `pinwheel up` as a child process.
 
-use super::till::Till;
-use engine::admin::{KeyRow, MintOrder, Reply, Request, ask};
+use super::till::{Lost, Till};
+use engine::admin::{KeyRow, MintOrder, Reply, Request, VarietyRow, ask};
 use engine::network::Status;
-use std::io::Read;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
+use wire::control::ErrorCode;
+use wire::session::Mode;
 
 /// The program under test.
-pub const PINWHEEL: &str = env!("CARGO_BIN_EXE_pinwheel");
+pub(crate) const PINWHEEL: &str = env!("CARGO_BIN_EXE_pinwheel");
 
 /// A network that runs. Killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
+    /// Its standard error: a file, because nobody reads along.
+    errors: File,
     data: PathBuf,
     /// Where terminals connect.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Process {
     /// Starts a network in `data` and waits until it sells.
-    pub fn start(data: &Path) -> Self {
+    pub(crate) fn start(data: &Path) -> Self {
         Self::start_with(data, &[])
     }
 
     /// The same with more arguments.
-    pub fn start_with(data: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
         Self::try_start(data, arguments).unwrap_or_else(|output| {
             panic!("the network ended: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr))
         })
     }
 
     /// The same; what it left behind if it ended instead.
-    pub fn try_start(data: &Path, arguments: &[&str]) -> Result<Self, Output> {
+    pub(crate) fn try_start(data: &Path, arguments: &[&str]) -> Result<Self, Output> {
+        Self::try_start_among(data, arguments, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn try_start_among(
+        data: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Result<Self, Output> {
         let mut command = Command::new(PINWHEEL);
+        command.envs(environment.iter().copied());
         command.arg("up").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program can be started");
+        let errors = tempfile::tempfile().expect("there is room for what it says");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(errors.try_clone().expect("a descriptor can be doubled"));
+        let child = command.spawn().expect("the program can be started");
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process = Self { child, errors, data: data.to_owned(), address };
         let by = Instant::now() + PATIENCE;
         loop {
-            if child.try_wait().expect("it is our child").is_some() {
-                return Err(child.wait_with_output().expect("it is our child"));
+            if let Some(status) = process.child.try_wait().expect("it is our child") {
+                let stderr = process.said().into_bytes();
+                return Err(Output { status, stdout: Vec::new(), stderr });
             }
-            if let Ok(Reply::Status(status)) = ask(data, &Request::Status, None, |_| {})
-                && status.pid == child.id()
+            if let Some(Reply::Status(status)) = process.try_ask(&Request::Status)
+                && status.pid == process.pid()
                 && let Some(address) = status.address.as_ref().and_then(|address| address.parse().ok())
             {
-                return Ok(Self { child, data: data.to_owned(), address });
+                process.address = address;
+                return Ok(process);
             }
-            assert!(Instant::now() < by, "the network does not come up");
+            assert!(Instant::now() < by, "the network does not come up:\n{}", process.said());
             std::thread::sleep(POLL);
         }
     }
 
+    /// Puts a dealer and one variety without stock, [`VARIETY`], into a network that was begun with [`SMALL`].
+    pub(crate) fn furnish(&self) {
+        let name = "Corner shop".to_owned();
+        assert!(matches!(self.ask(&Request::AddDealer { name }), Reply::Added { id: 1 }));
+        let variety = VarietyRow {
+            id: 0,
+            code: VARIETY.to_owned(),
+            product: OF.0,
+            face_value: OF.1,
+            currency: "ZAR".to_owned(),
+            currency_digits: 2,
+            name: "Airtime".to_owned(),
+            receipt: "Dial *100*PIN#".to_owned(),
+            minimum_life_days: 0,
+        };
+        assert!(matches!(self.ask(&Request::AddVariety(variety)), Reply::Added { .. }));
+    }
+
+    /// A small network, with more arguments.
+    pub(crate) fn start_small(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(data, &[&SMALL, arguments].concat())
+    }
+
+    /// Begins one with this much of its only variety, all of it ready to be sold.
+    pub(crate) fn begin_small(data: &Path, arguments: &[&str], stock: u32) -> Self {
+        let network = Self::start_small(data, arguments);
+        network.furnish();
+        if stock > 0 {
+            network.mint(VARIETY, stock);
+            network.wait_for("stock", |status| status.varieties[0].sellable == u64::from(stock));
+        }
+        network
+    }
+
+    /// A signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(sent.expect("there is a kill command").success());
+    }
+
+    /// Memory in use, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it uses memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        kib << 10
+    }
+
     /// The process's number.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Ends it as a power cut of the process does: nothing is finished.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
 
     /// Waits until it ends by itself; its standard error too.
-    pub fn wait(mut self) -> (ExitStatus, String) {
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let by = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
@@ -76,20 +146,32 @@ impl Process {
             assert!(Instant::now() < by, "the network does not end");
             std::thread::sleep(POLL);
         };
-        let mut text = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            let _ = stderr.read_to_string(&mut text);
-        }
-        (status, text)
+        (status, self.said())
+    }
+
+    /// What it has written to standard error so far.
+    pub(crate) fn said(&self) -> String {
+        // Read by offset: the place where the process writes is shared with this descriptor.
+        let mut bytes = vec![0; self.errors.metadata().expect("it is our file").len() as usize];
+        self.errors.read_exact_at(&mut bytes, 0).expect("it does not become shorter");
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Asks over the operators' socket.
-    pub fn ask(&self, request: &Request) -> Reply {
-        ask(&self.data, request, None, |_| {}).expect("a running network answers")
+    pub(crate) fn ask(&self, request: &Request) -> Reply {
+        self.try_ask(request).expect("a running network answers")
+    }
+
+    /// The same; nothing if there is no answer.
+    fn try_ask(&self, request: &Request) -> Option<Reply> {
+        let (sender, answer) = std::sync::mpsc::channel();
+        let (data, request) = (self.data.clone(), request.clone());
+        std::thread::spawn(move || sender.send(ask(&data, &request, None, |_| {}).ok()));
+        answer.recv_timeout(PATIENCE).expect("it answers in time, or not at all")
     }
 
     /// How things stand.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         match self.ask(&Request::Status) {
             Reply::Status(status) => *status,
             other => panic!("{other:?}"),
@@ -97,7 +179,7 @@ impl Process {
     }
 
     /// Waits until the status is as wanted.
-    pub fn wait_for(&self, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
+    pub(crate) fn wait_for(&self, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
         let by = Instant::now() + PATIENCE;
         loop {
             let status = self.status();
@@ -110,7 +192,7 @@ impl Process {
     }
 
     /// Law 1, from the network's own books.
-    pub fn audit(&self) {
+    pub(crate) fn audit(&self) {
         match self.ask(&Request::Audit) {
             Reply::Audit { balanced: true, .. } => {}
             other => panic!("the books do not balance: {other:?}"),
@@ -118,7 +200,7 @@ impl Process {
     }
 
     /// New terminals.
-    pub fn add_terminals(&self, count: u32) -> Vec<KeyRow> {
+    pub(crate) fn add_terminals(&self, count: u32) -> Vec<KeyRow> {
         match self.ask(&Request::AddTerminals { count, ids: Vec::new(), dealer: 1 }) {
             Reply::Keys { keys } => keys,
             other => panic!("{other:?}"),
@@ -126,7 +208,7 @@ impl Process {
     }
 
     /// New stock of a variety.
-    pub fn mint(&self, variety: &str, count: u32) {
+    pub(crate) fn mint(&self, variety: &str, count: u32) {
         let (variety, length) = (variety.to_owned(), 16);
         let order = MintOrder { variety, count, length, letters: false, check: true, expiry: 0 };
         match self.ask(&Request::Mint(order)) {
@@ -136,7 +218,7 @@ impl Process {
     }
 
     /// The first variety: its code, product and face value.
-    pub fn variety(&self) -> (String, u32, u64) {
+    pub(crate) fn variety(&self) -> (String, u32, u64) {
         match self.ask(&Request::ListVarieties) {
             Reply::Varieties { varieties } => {
                 let first = varieties.first().expect("a first start makes sample varieties");
@@ -147,8 +229,19 @@ impl Process {
     }
 
     /// A till that is logged in.
-    pub fn till(&self, key: &KeyRow) -> Till {
+    pub(crate) fn till(&self, key: &KeyRow) -> Till {
+        self.await_terminal(key);
         Till::connect(self.address, key, PATIENCE).expect("a running network takes a till")
+    }
+
+    /// Waits until the seller knows a key: what the hub adds reaches it a moment later.
+    pub(crate) fn await_terminal(&self, key: &KeyRow) {
+        let by = Instant::now() + PATIENCE;
+        while let Err(lost) = Till::connect_unlogged(self.address, key, Mode::Sealed, PATIENCE) {
+            let unknown = matches!(&lost, Lost::Error(notice) if notice.code == ErrorCode::Authentication);
+            assert!(unknown && Instant::now() < by, "a running network takes a till: {lost:?}");
+            std::thread::sleep(POLL);
+        }
     }
 }
 
@@ -160,6 +253,15 @@ impl Drop for Process {
 }
 
 /// How long anything may take on a busy machine before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a test looks.
 const POLL: Duration = Duration::from_millis(10);
+
+/// Arguments for a network without samples, with one worker and a small journal.
+pub(crate) const SMALL: [&str; 5] = ["--empty", "--workers", "1", "--segment-mib", "1"];
+/// The segment size of such a network's journal, in bytes.
+pub(crate) const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
+/// Its only variety.
+pub(crate) const VARIETY: &str = "airtime-za-10";
+/// The same as terminals ask for it: product and face value.
+pub(crate) const OF: (u32, u64) = (1001, 1000);

@@ -4,8 +4,8 @@ use engine::admin::KeyRow;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use wire::control::{Bye, ErrorNotice};
-use wire::frame::REQUEST_BYTES_MAX;
+use wire::control::{Bye, ErrorCode, ErrorNotice};
+use wire::frame::{REQUEST_BYTES_MAX, TRAILER_BYTES};
 use wire::message::{
     Attempt, KeyEpoch, Login, Reply, Request, SequenceState, Sold, TerminalId, Vend, Welcome,
 };
@@ -14,24 +14,37 @@ use wire::session::{
 };
 
 /// A connected till.
-pub struct Till {
-    pub stream: TcpStream,
+pub(crate) struct Till {
+    pub(crate) stream: TcpStream,
     session: TerminalSession,
     input: Vec<u8>,
     correlation: u16,
     /// What the seller said first.
-    pub welcome: Welcome,
+    pub(crate) welcome: Welcome,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Lost {
+pub(crate) enum Lost {
     /// The connection failed.
-    Io(io::Error),
+    Io(#[expect(dead_code, reason = "shown when a test fails")] io::Error),
     /// The seller said goodbye.
     Bye(Bye),
     /// The seller closed with a code.
     Error(ErrorNotice),
+}
+
+impl Lost {
+    /// The code that the seller closed with.
+    ///
+    /// # Panics
+    /// If the connection ended in another way.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::Error(notice) => notice.code,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 impl From<io::Error> for Lost {
@@ -42,14 +55,14 @@ impl From<io::Error> for Lost {
 
 impl Till {
     /// Connects, shakes hands and logs in with nothing unresolved.
-    pub fn connect(address: SocketAddr, key: &KeyRow, patience: Duration) -> Result<Self, Lost> {
+    pub(crate) fn connect(address: SocketAddr, key: &KeyRow, patience: Duration) -> Result<Self, Lost> {
         let mut till = Self::connect_unlogged(address, key, Mode::Sealed, patience)?;
         till.ask(&Request::Login(Login::EMPTY))?;
         Ok(till)
     }
 
     /// Connects, shakes hands and hears the welcome, but does not log in.
-    pub fn connect_unlogged(
+    pub(crate) fn connect_unlogged(
         address: SocketAddr,
         key: &KeyRow,
         mode: Mode,
@@ -105,17 +118,23 @@ impl Till {
         Ok(till)
     }
 
-    /// Sends a request without waiting; its correlation.
-    pub fn send(&mut self, request: &Request) -> Result<u16, Lost> {
+    /// A request as the bytes of its frame, to be sent next.
+    pub(crate) fn frame(&mut self, request: &Request) -> Vec<u8> {
         self.correlation = self.correlation.wrapping_add(1);
-        let mut frame = [0; REQUEST_BYTES_MAX];
+        let mut frame = [0; REQUEST_BYTES_MAX + TRAILER_BYTES];
         let length = self.session.send(self.correlation, request, &mut frame);
-        self.stream.write_all(&frame[..length])?;
+        frame[..length].to_vec()
+    }
+
+    /// Sends a request without waiting; its correlation.
+    pub(crate) fn send(&mut self, request: &Request) -> Result<u16, Lost> {
+        let frame = self.frame(request);
+        self.stream.write_all(&frame)?;
         Ok(self.correlation)
     }
 
     /// The next answer.
-    pub fn receive(&mut self) -> Result<(u16, Reply), Lost> {
+    pub(crate) fn receive(&mut self) -> Result<(u16, Reply), Lost> {
         loop {
             match self.session.receive(&mut self.input).map_err(io::Error::other)? {
                 Some((length, inbound)) => {
@@ -133,7 +152,7 @@ impl Till {
     }
 
     /// Sends a request and waits for its answer.
-    pub fn ask(&mut self, request: &Request) -> Result<Reply, Lost> {
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, Lost> {
         let asked = self.send(request)?;
         let (answered, reply) = self.receive()?;
         assert_eq!(answered, asked, "an answer to another question: {reply:?}");
@@ -141,7 +160,7 @@ impl Till {
     }
 
     /// One vend, whatever comes of it.
-    pub fn vend(
+    pub(crate) fn vend(
         &mut self,
         attempt: Attempt,
         sequence: u64,
@@ -160,7 +179,7 @@ impl Till {
     }
 
     /// Repeats a vend until it is sold: `later` is asked again.
-    pub fn sell(&mut self, attempt: Attempt, sequence: u64, of: (u32, u64)) -> Result<Sold, Lost> {
+    pub(crate) fn sell(&mut self, attempt: Attempt, sequence: u64, of: (u32, u64)) -> Result<Sold, Lost> {
         let by = Instant::now() + super::process::PATIENCE;
         let mut attempt = attempt;
         loop {
@@ -175,7 +194,7 @@ impl Till {
     }
 
     /// The state of a sequence.
-    pub fn state(&mut self, request: &Request) -> Result<SequenceState, Lost> {
+    pub(crate) fn state(&mut self, request: &Request) -> Result<SequenceState, Lost> {
         match self.ask(request)? {
             Reply::State { state, .. } => Ok(state),
             other => panic!("{other:?}"),

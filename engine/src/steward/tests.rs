@@ -1,0 +1,214 @@
+//! One steward against a script of the hub.
+
+use super::*;
+use crate::disk::heap::HeapDisk;
+use crate::ids::BatchId;
+use crate::journal::{Journal, JournalOptions, Position};
+use crate::link::CHUNK_BYTES_MAX;
+use crate::registry::Variety;
+use crate::stock::segment::checksum;
+use crate::stock::{BlockProperties, DataKey, Expiry, PIN_RECORD_BYTES};
+use bytes::Bytes;
+use wire::message::Charset;
+
+const AIRTIME: VarietyId = VarietyId(1);
+
+struct Desk {
+    disk: Arc<HeapDisk>,
+    link_keys: Arc<NodeKeys>,
+    steward: Steward<HeapDisk>,
+    /// Records made and durable.
+    records: Vec<Record>,
+    sent: Vec<ToHub>,
+    now: Now,
+    given: u64,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let disk = Arc::new(HeapDisk::new());
+        let options = JournalOptions::with_segment_bytes(256 << 10);
+        let journal =
+            Journal::open(disk.clone(), options, Position(0), Position(0), &mut |_, _| Ok(())).unwrap();
+        let link_keys = Arc::new(NodeKeys::from_node_key(&[3; 32]));
+        let steward = start(&disk, &link_keys, journal.space());
+        let now = Now { monotonic_ms: 1_000, unix_ms: 1_800_000_000_000 };
+        Self { disk, link_keys, steward, records: Vec::new(), sent: Vec::new(), now, given: 0 }
+    }
+
+    fn hear(&mut self, message: ToNode) {
+        self.steward.handle_message(message, &self.now).unwrap();
+        self.act();
+    }
+
+    /// Says hello and is made ready, with the registry.
+    fn connect(&mut self, hub_epoch: u64) {
+        self.steward.handle_connected(0);
+        self.hear(ToNode::Welcome { hub_epoch, pending: 0, journal_acked: 0 });
+        self.hear(ToNode::Registry(registry()));
+        self.hear(ToNode::Ready);
+    }
+
+    /// Does what it says; every record is durable at once.
+    fn act(&mut self) {
+        loop {
+            let made = self.steward.records().drain(..).map(|bytes| Record::decode(&bytes).unwrap());
+            self.records.extend(made);
+            self.steward.handle_durable(self.records.len() as u64, &self.now).unwrap();
+            let mut idle = true;
+            while let Some(action) = self.steward.poll_action() {
+                idle = false;
+                match action {
+                    StewardAction::Send(message) => self.sent.push(message),
+                    StewardAction::Drop(fault) => panic!("{fault}"),
+                    _ => {}
+                }
+            }
+            if idle && self.steward.records().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now.monotonic_ms += TICK_MS;
+        self.steward.handle_tick(&self.now);
+        self.act();
+    }
+
+    fn sent(&mut self) -> Vec<ToHub> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Gives one segment for a request, as the hub does.
+    fn give(&mut self, request: u64, count: u32) {
+        self.given += 1;
+        let block = BlockId(self.given);
+        let properties = BlockProperties { block, variety: AIRTIME, batch: BatchId(1), expiry: Expiry::NONE };
+        let records = vec![7; count as usize * PIN_RECORD_BYTES];
+        self.hear(ToNode::Offer(Offer {
+            stream: Stream::Bulk,
+            number: self.given,
+            settled_below: self.given,
+            request,
+            span: Span { block, start: 0, end: count },
+            generation: 2,
+            properties,
+            block_count: count,
+            wrapped_key: self.link_keys.link().wrap(block, &DataKey::from_bytes([5; 32])),
+            bytes: records.len() as u32,
+            checksum: checksum(&[&records]),
+        }));
+        for (at, chunk) in records.chunks(CHUNK_BYTES_MAX as usize).enumerate() {
+            let (offset, bytes) = (at as u32 * CHUNK_BYTES_MAX, Bytes::copy_from_slice(chunk));
+            self.hear(ToNode::Chunk { stream: Stream::Bulk, number: self.given, offset, bytes });
+        }
+        self.hear(ToNode::Answered { request, granted: count });
+    }
+}
+
+fn start(disk: &Arc<HeapDisk>, link_keys: &Arc<NodeKeys>, space: Arc<Space>) -> Steward<HeapDisk> {
+    let keys = NodeKeys::from_node_key(&[2; 32]);
+    let levels = Levels { low: 20, target: 60 };
+    let ledger = Ledger::default();
+    Steward::new(SellerId(1), disk.clone(), keys, link_keys.clone(), space, 2, levels, &ledger).unwrap()
+}
+
+fn registry() -> Arc<Registry> {
+    let variety = Variety {
+        id: AIRTIME,
+        code: "airtime-za-5".into(),
+        product: 1,
+        face_value: 500,
+        currency: *b"ZAR",
+        currency_digits: 2,
+        charset: Charset::Ascii,
+        name: b"Airtime".to_vec(),
+        receipt: Vec::new(),
+        minimum_life_days: 0,
+    };
+    Arc::new(Registry::new(7, vec![variety], Vec::new(), Vec::new()).unwrap())
+}
+
+#[test]
+fn law_8_a_full_disk_refuses_stock_rarely_and_takes_it_when_there_is_room() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.disk.limit(Some(0));
+    let mut refusals = 0;
+    for _ in 0..60_000 / TICK_MS {
+        desk.tick();
+        desk.steward.handle_dry(0, AIRTIME, &desk.now);
+        desk.act();
+        for message in desk.sent() {
+            match message {
+                ToHub::Need { request, count, .. } => desk.give(request, count),
+                ToHub::Urgent { request, .. } => desk.hear(ToNode::Answered { request, granted: 1 }),
+                ToHub::Answer { accepted, .. } => refusals += u32::from(!accepted),
+                _ => {}
+            }
+        }
+    }
+    assert!((3..=8).contains(&refusals), "{refusals} refusals in a minute");
+    desk.disk.limit(None);
+    desk.sent();
+    let mut accepted = false;
+    for _ in 0..120_000 / TICK_MS {
+        desk.tick();
+        for message in desk.sent() {
+            match message {
+                ToHub::Need { request, count, .. } => desk.give(request, count),
+                ToHub::Answer { accepted: true, .. } => accepted = true,
+                _ => {}
+            }
+        }
+    }
+    assert!(accepted, "it recovers without help");
+}
+
+#[test]
+fn law_8_a_hub_that_starts_anew_while_the_disk_is_full_does_not_stop_the_node() {
+    let mut desk = Desk::new();
+    desk.disk.limit(Some(0));
+    desk.connect(5);
+    assert!(desk.disk.open(HUB_EPOCH_FILE).is_err() && desk.disk.open(REGISTRY_FILE).is_err());
+    assert_eq!(desk.steward.registry().version(), 7, "in force, stored or not");
+    desk.disk.limit(None);
+    (0..40).for_each(|_| desk.tick());
+    assert_eq!(desk.disk.open(HUB_EPOCH_FILE).unwrap(), 5u64.to_le_bytes());
+    let older = ToNode::Welcome { hub_epoch: 4, pending: 0, journal_acked: 0 };
+    assert!(matches!(desk.steward.handle_message(older, &desk.now), Err(StewardError::OldHub { .. })));
+    let options = JournalOptions::with_segment_bytes(256 << 10);
+    let disk = Arc::new(HeapDisk::new());
+    let journal = Journal::open(disk, options, Position(0), Position(0), &mut |_, _| Ok(())).unwrap();
+    let again = start(&desk.disk, &desk.link_keys, journal.space());
+    assert_eq!(again.registry().version(), 7, "stored as soon as there was room");
+}
+
+#[test]
+fn law_9_vends_that_waited_while_the_hub_was_away_are_not_all_asked_for_when_it_is_back() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.steward.handle_cut();
+    desk.sent();
+    let urgent = |desk: &mut Desk| {
+        let sent = desk.sent().into_iter();
+        sent.filter(|message| matches!(message, ToHub::Urgent { .. })).count()
+    };
+    for _ in 0..10_000 {
+        desk.steward.handle_dry(1, AIRTIME, &desk.now);
+    }
+    desk.connect(1);
+    desk.tick();
+    assert_eq!(urgent(&mut desk), URGENT_REQUESTS_MAX);
+    desk.steward.handle_cut();
+    for _ in 0..=PARK_MS_MAX / TICK_MS {
+        desk.tick();
+    }
+    desk.connect(1);
+    desk.tick();
+    assert_eq!(urgent(&mut desk), 0, "their terminals were told to come back long ago");
+    desk.steward.handle_dry(1, AIRTIME, &desk.now);
+    desk.act();
+    assert_eq!(urgent(&mut desk), 1);
+}

@@ -1,0 +1,127 @@
+//! A disk without room, under a real process.
+
+use crate::support::process::{OF, Process, SMALL, VARIETY};
+use crate::support::small_disk::SmallDisk;
+use crate::support::till::Till;
+use crate::support::{lacking, scratch};
+use engine::admin::KeyRow;
+use std::collections::BTreeMap;
+use wire::message::{Attempt, LaterReason, Reply, Request, SequenceState, Sold, Vend};
+
+/// The seller sells until its journal has no room, says `later` then, and goes on answering everything that needs none;
+/// also after a kill and a start on the full disk; and it sells again, without help, as soon as there is room.
+#[test]
+fn law_8_a_full_disk_puts_sales_off_answers_the_rest_and_recovers_by_itself() {
+    let scratch = scratch();
+    let Some(disk) = SmallDisk::mount(&scratch.path().join("seller"), 16 << 20) else {
+        return lacking("the right to mount a tmpfs");
+    };
+    let levels = ["--low", "60000", "--target", "60000"];
+    let network = Process::begin_small(scratch.path(), &levels, 60_000);
+    let key = &network.add_terminals(1)[0];
+    let mut till = network.till(key);
+    disk.fill();
+    let mut told = BTreeMap::new();
+    let open = sell_all_there_is_room_for(&mut till, &mut told);
+    assert!(told.len() > 1_000, "only {} sales fit", told.len());
+    network.wait_for("a full disk", |status| status.disk_full);
+    check_answers(&mut till, &told, open);
+    network.audit();
+
+    network.kill();
+    let network = Process::start_with(scratch.path(), &[&SMALL[..], &levels].concat());
+    let mut till = network.till(key);
+    check_answers(&mut till, &told, open);
+    network.audit();
+
+    disk.free();
+    network.wait_for("room", |status| !status.disk_full);
+    let sold = till.sell(Attempt::Repeat, open, OF).unwrap();
+    assert!(told.values().all(|earlier| earlier.reference != sold.reference), "law 1");
+    till.sell(Attempt::First, open + 1, OF).unwrap();
+    network.audit();
+    let status = network.status();
+    assert_eq!(status.varieties[0].sold, told.len() as u64 + 2);
+    drop(network);
+}
+
+/// Stock that does not fit waits at the hub, and comes by itself when there is room.
+#[test]
+fn law_8_stock_that_finds_no_room_stays_at_the_hub_until_there_is() {
+    let scratch = scratch();
+    let Some(disk) = SmallDisk::mount(&scratch.path().join("seller"), 8 << 20) else {
+        return lacking("the right to mount a tmpfs");
+    };
+    let network = Process::begin_small(scratch.path(), &[], 0);
+    let key: &KeyRow = &network.add_terminals(1)[0];
+    disk.fill();
+    network.mint(VARIETY, 2_000);
+    let mut till = network.till(key);
+    match till.vend(Attempt::First, 1, OF, 0).unwrap() {
+        Reply::Later { reason: LaterReason::Stock | LaterReason::Disk, .. } => {}
+        other => panic!("neither sold nor out of stock, but there is none: {other:?}"),
+    }
+    network.audit();
+    disk.free();
+    till.sell(Attempt::Repeat, 1, OF).unwrap();
+    network.wait_for("the rest", |status| status.varieties[0].sellable == 1_999);
+    network.audit();
+}
+
+/// Vends in bursts; returns the first sequence that stays open.
+fn sell_all_there_is_room_for(till: &mut Till, told: &mut BTreeMap<u64, Sold>) -> u64 {
+    let mut next = 1;
+    loop {
+        for sequence in next..next + BURST {
+            let (attempt, (product, face_value)) = (Attempt::First, OF);
+            // All of the burst before is printed.
+            let confirmed = if next == 1 { 0 } else { ((1 << BURST) - 1) << (sequence - next) };
+            let vend = Vend { attempt, sequence, product, face_value, deadline_ms: 5_000, confirmed };
+            till.send(&Request::Vend(vend)).unwrap();
+        }
+        let mut put_off = Vec::new();
+        for _ in 0..BURST {
+            match till.receive().unwrap().1 {
+                Reply::Sold(sold) => assert!(told.insert(sold.sequence, sold).is_none()),
+                Reply::Later { sequence, reason: LaterReason::Disk, .. } => put_off.push(sequence),
+                other => panic!("{other:?}"),
+            }
+        }
+        next += BURST;
+        // What one batch saves of its room may be enough for a few more: it is over when nothing more comes of asking.
+        let mut tries = 0;
+        while let Some(&sequence) = put_off.first() {
+            match till.vend(Attempt::Repeat, sequence, OF, 0).unwrap() {
+                Reply::Sold(sold) => {
+                    assert!(told.insert(sequence, sold).is_none());
+                    put_off.remove(0);
+                    tries = 0;
+                }
+                Reply::Later { reason: LaterReason::Disk, .. } if tries == 20 => return sequence,
+                Reply::Later { reason: LaterReason::Disk, .. } => tries += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// What the till knows is still so, and what needs no room is answered.
+fn check_answers(till: &mut Till, told: &BTreeMap<u64, Sold>, open: u64) {
+    let (&first, &last) = (told.keys().next().unwrap(), told.keys().next_back().unwrap());
+    let state = |till: &mut Till, sequence| till.state(&Request::Status { sequence }).unwrap();
+    assert_eq!(state(till, first), SequenceState::Confirmed, "from the history");
+    assert_eq!(state(till, last), SequenceState::Sold);
+    assert_eq!(state(till, open), SequenceState::Open, "`later` is no answer");
+    match till.vend(Attempt::Repeat, last, OF, 0).unwrap() {
+        Reply::Sold(sold) => assert_eq!(sold, told[&last], "law 4"),
+        other => panic!("a repeat needs no room: {other:?}"),
+    }
+    // Each reprint is recorded.
+    let put_off = told.keys().rev().take(8).any(|&sequence| {
+        let answer = till.ask(&Request::Reprint { sequence }).unwrap();
+        matches!(answer, Reply::Later { reason: LaterReason::Disk, .. })
+    });
+    assert!(put_off, "reprints are still recorded");
+}
+
+const BURST: u64 = 32;
