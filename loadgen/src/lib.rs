@@ -2,12 +2,13 @@
 //!
 //! `options` is the command line, `run` conducts a run: it looks at the seller (`probe`), at what will limit the run
 //! (`preflight`), starts threads of connections (`thread`, `connection`, `sales`), and judges what they bring back
-//! (`check`, `books`, `outcome`). `summary`, `report` and `hlog` show it.
+//! (`check`, `books`, `outcome`). `summary`, `report` and `hlog` show it. `demo` runs a network of its own and kills it.
 
 mod books;
 mod catalogue;
 mod check;
 mod connection;
+pub mod demo;
 mod desk;
 mod environment;
 mod hlog;

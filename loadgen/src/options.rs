@@ -22,6 +22,27 @@ pub enum Command {
     /// Load a running network and check what it sells.
     #[command(after_help = EXIT_CODES)]
     Run(Box<RunOptions>),
+    /// See the promise kept: start a network, sell to a thousand terminals, kill it with SIGKILL every two seconds, and
+    /// count what was sold twice and what was lost.
+    #[command(after_help = EXIT_CODES)]
+    Demo(DemoOptions),
+}
+
+/// A demonstration.
+#[derive(Clone, Debug, Args)]
+pub struct DemoOptions {
+    /// How long to sell: 500ms, 10s, 2m, 1h.
+    #[arg(long, value_name = "D", default_value = "20s", value_parser = duration)]
+    pub duration: Duration,
+    /// Terminals.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub terminals: u32,
+    /// Sales a second.
+    #[arg(long, value_name = "R", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// A new folder for the network's data and the report [default: pinwheel-demo- and the time].
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 /// A run.

@@ -3,10 +3,12 @@
 use crate::check::{Findings, Wrong};
 use crate::environment::Environment;
 use crate::options::{Rate, RunOptions};
+use crate::summary::grouped;
 use crate::tally::{Counts, Interval};
 use crate::words::OUT_OF_STOCK;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::time::Instant;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Outcome {
     pub environment: Environment,
     /// The load.
     pub load: Load,
+    /// When the first sale was to begin.
+    pub began: Instant,
     /// Everything that was counted.
     pub counts: Counts,
     /// PINs that came between start and end of the run.
@@ -108,6 +112,8 @@ pub struct Own {
     pub unsent: u64,
     /// Whether the load generator, not the network, was at its limit.
     pub is_bottleneck: bool,
+    /// Open loop: whether its own lateness is a part of the latencies that matters.
+    pub is_late: bool,
 }
 
 /// How far what was received was compared with what the network says.
@@ -212,7 +218,7 @@ impl Outcome {
             Some(false) => "the books disagree",
             None => "not reconciled with the books (--books)",
         };
-        format!("{} sales rechecked with the seller, {books}", self.reconciled.rechecked)
+        format!("{} sales rechecked with the seller, {books}", grouped(self.reconciled.rechecked))
     }
 
     /// Sold twice, lost: the two that everybody asks for.

@@ -62,6 +62,18 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] if it did not take place; whatever the network did wrong is in the outcome.
 pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<Outcome, RunError> {
+    run_and_say_when(options, out, &|| {})
+}
+
+/// Like [`run`]; calls `started` when everybody is connected and the sales begin.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_and_say_when(
+    options: &RunOptions,
+    out: &mut dyn Write,
+    started: &dyn Fn(),
+) -> Result<Outcome, RunError> {
     let target = resolve(&options.target)?;
     let terminals = read_terminals(options)?;
     let count = terminals.len();
@@ -94,7 +106,7 @@ pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<Outcome, RunErro
     }
     let plan = Arc::new(plan(options, target, terminals, &now, suite, mode, sequences));
     let load = Load::of(options, target.to_string(), count, threads, now.len());
-    let played = play(&plan, options, threads, &mut live)?;
+    let played = play(&plan, options, threads, &mut live, started)?;
     live.say_for_now("comparing every PIN with every other");
     let mut outcome = gather(played, &plan, load, environment, notes, live.finish());
     let books = match (books, before) {
@@ -179,6 +191,7 @@ fn play(
     options: &RunOptions,
     threads: usize,
     live: &mut Live<'_>,
+    started: &dyn Fn(),
 ) -> Result<Played, RunError> {
     let progress: Vec<Progress> = (0..threads).map(|_| Progress::default()).collect();
     let (sender, receiver) = channel();
@@ -193,7 +206,7 @@ fn play(
         drop(sender);
         let mut conductor =
             Conductor { plan, progress: &progress, receiver, live, ended: Vec::new(), failed: None };
-        let missing = conductor.conduct(options);
+        let missing = conductor.conduct(options, started);
         let selling_ns = u64::try_from(options.duration.as_nanos()).unwrap_or(u64::MAX);
         match conductor.failed {
             Some(error) => Err(error.into()),
@@ -223,7 +236,7 @@ struct Conductor<'a, 'b> {
 
 impl Conductor<'_, '_> {
     /// Leads the threads through the steps of the run; returns how many terminals never came.
-    fn conduct(&mut self, options: &RunOptions) -> usize {
+    fn conduct(&mut self, options: &RunOptions, started: &dyn Fn()) -> usize {
         let signal = &self.plan.signal;
         self.live.say_for_now("connecting");
         let missing = self.wait_for(Step::Connect, CONNECT_MAX);
@@ -233,6 +246,7 @@ impl Conductor<'_, '_> {
         signal.start_ns.store(origin_ns(start).unwrap_or(u64::MAX), Release);
         signal.end_ns.store(origin_ns(end).unwrap_or(u64::MAX), Release);
         signal.step.store(Step::Sell as u8, Release);
+        started();
         while self.failed.is_none() && Instant::now() < end {
             self.listen((end - Instant::now()).min(TICK));
         }
@@ -318,12 +332,14 @@ fn gather(
         busiest,
         lateness_us,
         unsent,
-        is_bottleneck: busiest > BUSY || late,
+        is_bottleneck: busiest > BUSY,
+        is_late: late,
     };
     check::check(&books, |terminal| plan.terminals[terminal as usize].id.0, &mut findings);
     let outcome = Outcome {
         environment,
         load,
+        began: plan.origin + Duration::from_nanos(plan.signal.start_ns.load(Acquire)),
         reconciled: Reconciled { rechecked: counts.rechecked, books: None },
         counts,
         sold_in_time: pieces.total(played.selling_ns),

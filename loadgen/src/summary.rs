@@ -105,6 +105,9 @@ pub fn own_words(outcome: &Outcome) -> String {
     if own.is_bottleneck {
         words += ": THE LOAD GENERATOR IS THE BOTTLENECK";
     }
+    if own.is_late {
+        words += ": ITS OWN LATENESS IS IN THE LATENCIES";
+    }
     words
 }
 

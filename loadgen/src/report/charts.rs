@@ -143,9 +143,19 @@ fn draw(lines: &[Line<'_>], axes: &Axes<'_>) -> String {
         }
     };
     match drawn {
-        Ok(()) => svg,
+        Ok(()) => legend(lines) + &svg,
         Err(error) => format!("<p>This chart cannot be drawn: {error}</p>"),
     }
+}
+
+/// What the colours mean, beside the chart where it covers nothing.
+fn legend(lines: &[Line<'_>]) -> String {
+    let entry = |line: &Line<'_>| {
+        let RGBColor(red, green, blue) = line.colour;
+        format!("<span><i style=\"background:rgb({red},{green},{blue})\"></i>{}</span>", line.name)
+    };
+    let entries: String = lines.iter().map(entry).collect();
+    format!("<figcaption>{entries}</figcaption>")
 }
 
 type Failed = DrawingAreaErrorKind<std::io::Error>;
@@ -178,21 +188,11 @@ where
         .draw()?;
     for line in lines {
         let style = line.colour.stroke_width(2);
-        let series = chart.draw_series(LineSeries::new(line.points.iter().copied(), style))?;
-        series.label(line.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+        chart.draw_series(LineSeries::new(line.points.iter().copied(), style))?;
         if line.points.len() == 1 {
             let dots = line.points.iter().map(|point| Circle::new(*point, 3, line.colour.filled()));
             chart.draw_series(dots)?;
         }
-    }
-    if lines.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(LINE)
-            .label_font(("sans-serif", 14).into_font().color(&SOFT))
-            .draw()?;
     }
     Ok(())
 }

@@ -180,10 +180,12 @@ section{background:var(--paper);border:1px solid var(--line);border-radius:10px;
 .valid{border-left-color:#1a8f5a}.valid strong{color:#1a8f5a}\
 .invalid{border-left-color:#c98a00}.invalid strong{color:#a87300}\
 .violated{border-left-color:#c62f3b}.violated strong{color:#c62f3b}\
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(105px,1fr));gap:14px}\
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(98px,1fr));gap:14px}\
 .figures div{display:flex;flex-direction:column}.figures b{font-size:20px;font-variant-numeric:tabular-nums;white-space:nowrap}\
 .figures span{color:var(--soft);font-size:13px}\
-figure{margin:0}svg{display:block;width:100%;height:auto}\
+figure{margin:0}figcaption{display:flex;gap:18px;color:var(--soft);font-size:13px;margin:-4px 0 4px}\
+figcaption i{display:inline-block;width:20px;height:3px;margin-right:6px;vertical-align:middle}\
+svg{display:block;width:100%;height:auto}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:5px 0;border-top:1px solid var(--line)}\
 tr:first-child th,tr:first-child td{border-top:0}th{font-weight:500;color:var(--soft);width:250px;padding-right:16px}\
 td{overflow-wrap:anywhere;font-variant-numeric:tabular-nums}";

@@ -1,0 +1,123 @@
+//! A closed loop on bare sockets, and what a loop measured.
+
+use crate::process::{Child, Result, cpu_s};
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// What is asked and how long the answer is.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    question: &'static [u8],
+    pub(crate) answer_bytes: usize,
+}
+
+impl Shape {
+    pub(crate) const fn question_bytes(&self) -> usize {
+        self.question.len()
+    }
+}
+
+/// About the sizes of a vend and of its answer.
+pub(crate) const ECHO: Shape = Shape { question: &[1; 64], answer_bytes: 96 };
+/// `LPOP list`; a value of 16 characters comes back as 23 bytes.
+pub(crate) const REDIS: Shape = Shape { question: b"*2\r\n$4\r\nLPOP\r\n$4\r\nlist\r\n", answer_bytes: 23 };
+
+/// What one load came to.
+pub(crate) struct Measured {
+    pub(crate) answers: u64,
+    pub(crate) seconds: f64,
+    /// Nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) server_cpu_s: f64,
+    /// The part of the time that the client's core was busy.
+    pub(crate) client_busy: f64,
+    /// Why the figures mean nothing, if so.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Measured {
+    pub(crate) fn rate(&self) -> f64 {
+        self.answers as f64 / self.seconds
+    }
+
+    pub(crate) fn at_us(&self, quantile: f64) -> f64 {
+        self.latency.value_at_quantile(quantile) as f64 / 1e3
+    }
+
+    pub(crate) fn server_cpu_s_per_million(&self) -> f64 {
+        self.server_cpu_s * 1e6 / self.answers.max(1) as f64
+    }
+
+    pub(crate) fn remark(&self) -> String {
+        match &self.trouble {
+            Some(trouble) => trouble.clone(),
+            None if self.client_busy > 0.95 => "client at its limit".to_owned(),
+            None => String::new(),
+        }
+    }
+}
+
+/// Asks `depth` questions at a time on each connection until time is up.
+pub(crate) fn run(
+    child: &Child,
+    shape: Shape,
+    connections: usize,
+    depth: usize,
+    time: Duration,
+) -> Result<Measured> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(4096);
+    let mut streams = Vec::with_capacity(connections);
+    for at in 0..connections {
+        let stream = std::net::TcpStream::connect(child.address)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(at), Interest::READABLE)?;
+        streams.push((stream, 0, Instant::now()));
+    }
+    let questions = shape.question.repeat(depth);
+    let mut buffer = vec![0; 256 << 10];
+    let mut latency = Histogram::new(3)?;
+    for (stream, _, asked) in &mut streams {
+        *asked = Instant::now();
+        stream.write_all(&questions)?;
+    }
+    let (start, server, own) = (Instant::now(), child.cpu_s(), cpu_s(std::process::id()));
+    let (mut answers, mut trouble) = (0, None);
+    'time: while start.elapsed() < time {
+        poll.poll(&mut events, Some(Duration::from_millis(100)))?;
+        for event in &events {
+            let (stream, read, asked) = &mut streams[event.token().0];
+            while let Ok(bytes) = stream.read(&mut buffer) {
+                if bytes == 0 || buffer.starts_with(b"$-1") {
+                    trouble = Some("it ran out or closed the connection".to_owned());
+                    break 'time;
+                }
+                *read += bytes;
+                if bytes < buffer.len() {
+                    break;
+                }
+            }
+            if *read == shape.answer_bytes * depth {
+                let now = Instant::now();
+                (*read, answers) = (0, answers + depth as u64);
+                latency.saturating_record(now.duration_since(*asked).as_nanos() as u64);
+                *asked = now;
+                stream.write_all(&questions)?;
+            }
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Measured {
+        answers,
+        seconds,
+        latency,
+        server_cpu_s: child.cpu_s() - server,
+        client_busy: (cpu_s(std::process::id()) - own) / seconds,
+        trouble,
+    })
+}

@@ -1,0 +1,176 @@
+//! A whole network in a child process, loaded by the load generator.
+
+use crate::client::Measured;
+use crate::process::{Child, Result};
+use engine::admin::{MintOrder, Reply, Request, VarietyRow, ask};
+use loadgen::options::{Rate, RecheckChoice, RunOptions};
+use loadgen::outcome::Verdict;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What this program is called when it is to be the network.
+pub(crate) const NAME: &str = "pinwheel";
+
+/// A running network.
+pub(crate) struct Pinwheel {
+    child: Child,
+    data: PathBuf,
+    terminals: PathBuf,
+}
+
+impl Pinwheel {
+    /// Starts one with so many terminals and PINs.
+    pub(crate) fn start(data: &Path, terminals: usize, stock: u32) -> Result<Self> {
+        let target = stock.to_string();
+        let mut up = command(data)?;
+        up.args(["--json", "up", "--empty", "--clear", "--workers", "1", "--listen", "127.0.0.1:0"]);
+        up.args(["--low", &target, "--target", &target]);
+        let child = Child::start(up, |line| {
+            let said: serde_json::Value = serde_json::from_str(line).ok()?;
+            said["address"].as_str()?.parse().ok()
+        })?;
+        let file = data.join("limits.csv");
+        done(data, &Request::AddDealer { name: "Limits".to_owned() })?;
+        done(data, &Request::AddVariety(variety()))?;
+        let (count, out) = (terminals.to_string(), file.display().to_string());
+        let added = command(data)?.args(["terminal", "add", "--count", &count, "--out", &out]).status()?;
+        if !added.success() {
+            return Err("no terminals were added".into());
+        }
+        let mut left = stock;
+        while left > 0 {
+            let now = left.min(MINT_MAX);
+            done(data, &Request::Mint(order(now)))?;
+            left -= now;
+        }
+        let network = Self { child, data: data.to_owned(), terminals: file };
+        network.await_stock(u64::from(stock))?;
+        Ok(network)
+    }
+
+    /// Sells for a time: in a closed loop, or open at a rate.
+    pub(crate) fn sell(
+        &self,
+        connections: usize,
+        window: usize,
+        rate: Option<f64>,
+        is_clear: bool,
+        time: Duration,
+    ) -> Result<Measured> {
+        let options = RunOptions {
+            target: self.child.address.to_string(),
+            terminals: vec![self.terminals.display().to_string(), connections.to_string()],
+            window: u16::try_from(window)?,
+            rate: rate.map_or(Rate::Max, Rate::PerSecond),
+            duration: time,
+            poisson: false,
+            threads: Some(1),
+            product: None,
+            face: None,
+            clear: is_clear,
+            chacha: false,
+            reply_timeout: Duration::from_secs(10),
+            recheck: RecheckChoice::None,
+            books: None,
+            shared: false,
+            until_empty: false,
+            state: self.data.join("loadgen"),
+            json: false,
+            hlog: None,
+            report: None,
+            quiet: true,
+        };
+        let is_over = AtomicBool::new(false);
+        let (outcome, samples) = std::thread::scope(|scope| {
+            let meter = scope.spawn(|| sample(&self.child, &is_over));
+            let outcome = loadgen::run::run(&options, &mut std::io::sink());
+            is_over.store(true, Relaxed);
+            (outcome, meter.join())
+        });
+        let (outcome, samples) = (outcome?, samples.map_err(|_| "the meter panicked")?);
+        let spent = |until: Instant| {
+            let before = samples.iter().take_while(|(at, _)| *at <= until).last();
+            before.or(samples.first()).map_or(0.0, |(_, cpu_s)| *cpu_s)
+        };
+        let trouble = match &outcome.verdict {
+            Verdict::Valid => None,
+            Verdict::Violated => Some(format!("CORRECTNESS VIOLATED: {:?}", outcome.findings.examples)),
+            Verdict::Invalid(why) => Some(format!("invalid: {}", why.join("; "))),
+        };
+        Ok(Measured {
+            answers: outcome.sold_in_time,
+            seconds: time.as_secs_f64(),
+            server_cpu_s: spent(outcome.began + time) - spent(outcome.began),
+            latency: outcome.latency,
+            client_busy: if rate.is_some() { 0.0 } else { outcome.own.busiest },
+            trouble,
+        })
+    }
+
+    /// Waits until everything that was minted can be sold.
+    fn await_stock(&self, stock: u64) -> Result<()> {
+        let until = Instant::now() + STOCK_TIME_MAX;
+        loop {
+            if let Reply::Status(status) = done(&self.data, &Request::Status)? {
+                let sellable: u64 = status.varieties.iter().map(|variety| variety.sellable).sum();
+                if sellable >= stock {
+                    return Ok(());
+                }
+                if Instant::now() > until {
+                    println!("only {sellable} of {stock} PINs can be sold at once");
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// The processor time of a server as it goes on.
+fn sample(child: &Child, is_over: &AtomicBool) -> Vec<(Instant, f64)> {
+    let mut samples = Vec::new();
+    while !is_over.load(Relaxed) {
+        samples.push((Instant::now(), child.cpu_s()));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    samples
+}
+
+/// This program as the `pinwheel` command.
+fn command(data: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg0(NAME).arg("--data").arg(data).env("PINWHEEL_LOG", "warn");
+    Ok(command)
+}
+
+fn done(data: &Path, request: &Request) -> Result<Reply> {
+    match ask(data, request, None, drop)? {
+        Reply::No { reason } => Err(reason.into()),
+        reply => Ok(reply),
+    }
+}
+
+fn variety() -> VarietyRow {
+    VarietyRow {
+        id: 0,
+        code: VARIETY.to_owned(),
+        product: 1,
+        face_value: 1000,
+        currency: "ZAR".to_owned(),
+        currency_digits: 2,
+        name: "Limits".to_owned(),
+        receipt: String::new(),
+        minimum_life_days: 0,
+    }
+}
+
+fn order(count: u32) -> MintOrder {
+    MintOrder { variety: VARIETY.to_owned(), count, length: 16, letters: false, check: false, expiry: 0 }
+}
+
+const VARIETY: &str = "limits";
+const MINT_MAX: u32 = 1_000_000;
+const STOCK_TIME_MAX: Duration = Duration::from_secs(60);
