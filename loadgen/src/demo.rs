@@ -6,6 +6,7 @@ use crate::options::{DemoOptions, Rate, RecheckChoice, RunOptions};
 use crate::outcome::{Outcome, Verdict};
 use crate::run::{RunError, run_and_say_when};
 use crate::summary::{duration, grouped};
+use crate::{probe, terminals};
 use engine::admin::{AskError, MintOrder, Reply, Request, VarietyRow, ask};
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
+use wire::session::{Mode, Suite};
 
 /// Why there was no demonstration.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,7 @@ pub fn demo(options: &DemoOptions) -> Result<u8, DemoError> {
     say(&format!("starting a network in {} and minting PINs", folder.display()));
     let mut network = Network::start(&folder, options)?;
     let terminals = network.set_up(options)?;
+    network.await_ready(&terminals)?;
     say(&format!(
         "{} terminals buy {} PINs a second for {:.0} s; the network is killed every {} s",
         grouped(options.terminals.into()),
@@ -217,10 +220,30 @@ impl Network {
         let added = pinwheel(&self.data)?
             .args(["terminal", "add", "--count", &options.terminals.to_string(), "--out"])
             .arg(&file)
+            .stdout(Stdio::null())
             .status();
         match added.map_err(failed("add terminals"))?.success() {
             true => Ok(file),
             false => Err(DemoError::No("no terminals were added".to_owned())),
+        }
+    }
+
+    /// Waits until the seller knows the terminals and has all the stock: both come to it from the hub.
+    fn await_ready(&self, terminals: &Path) -> Result<(), DemoError> {
+        let played = terminals::read(terminals, None).map_err(RunError::from)?;
+        let wanted = u64::from(self.pins) * VARIETIES.len() as u64;
+        let until = Instant::now() + READY_MAX;
+        loop {
+            let is_stocked = match self.done(&Request::Status)? {
+                Reply::Status(status) => status.varieties.iter().map(|v| v.sellable).sum::<u64>() >= wanted,
+                _ => false,
+            };
+            let known = probe::catalogue(self.address, &played[0], Suite::AesGcm, Mode::Sealed);
+            match known {
+                Ok(_) if is_stocked || Instant::now() > until => return Ok(()),
+                Err(error) if Instant::now() > until => return Err(RunError::from(error).into()),
+                _ => std::thread::sleep(TICK * 5),
+            }
         }
     }
 
@@ -298,6 +321,7 @@ fn say(what: &str) {
 
 const NETWORK: &str = "pinwheel";
 const KILL_EVERY: Duration = Duration::from_secs(2);
+const READY_MAX: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(10);
 /// So much more than will be sold.
 const SPARE: f64 = 1.2;

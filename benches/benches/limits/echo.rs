@@ -34,7 +34,7 @@ pub(crate) fn serve_durable(folder: &str) -> Result<()> {
     let published = Arc::new(AtomicU64::new(0));
     let durable = Arc::new(AtomicU64::new(0));
     let (to_do, done) = (Arc::clone(&published), Arc::clone(&durable));
-    let commit = std::thread::spawn(move || -> Result<()> {
+    let commit = std::thread::spawn(move || -> io::Result<()> {
         let (mut committed, mut offset) = (0, 0);
         loop {
             // Pairs with the release below: the records are counted before they are to be committed.
@@ -47,7 +47,7 @@ pub(crate) fn serve_durable(folder: &str) -> Result<()> {
                 region.store(offset, &[wanted as u8; RECORD_BYTES]);
                 offset = (offset + RECORD_BYTES) % REGION_BYTES;
             }
-            region.sync()?;
+            region.sync().map_err(io::Error::other)?;
             committed = wanted;
             // Pairs with the acquire below: an answer follows the sync.
             done.store(committed, Ordering::Release);

@@ -35,7 +35,7 @@ fn fill(address: SocketAddr) -> Result<()> {
     }
     let mut reader = stream.try_clone()?;
     let counting = std::thread::spawn(move || -> std::io::Result<()> {
-        let (mut left, mut buffer) = (ROUNDS, [0; 65_536]);
+        let (mut left, mut buffer) = (ROUNDS, vec![0; 65_536]);
         while left > 0 {
             let read = reader.read(&mut buffer)?;
             left -= buffer[..read].iter().filter(|byte| **byte == b'\n').count().min(left);
