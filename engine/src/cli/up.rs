@@ -9,6 +9,7 @@ use crate::net::listen;
 use crate::network::{Network, Office, Options, Selling, Status};
 use crate::steward::Levels;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
@@ -157,12 +158,16 @@ fn default_workers() -> usize {
     cores.saturating_sub(1).clamp(1, WORKERS_MAX)
 }
 
-/// As many as the open files that the system allows leave room for.
+/// As many as the open files that the system allows leave room for, once the limit is as high as this user may set it.
 fn connections_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let files = files.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    files.map_or(CONNECTIONS_MAX, |files| files.saturating_sub(FILES_RESERVED).clamp(1, CONNECTIONS_MAX))
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    files.saturating_sub(FILES_RESERVED).clamp(1, CONNECTIONS_MAX)
 }
 
 /// Open files for everything that is not a connection.
