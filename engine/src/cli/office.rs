@@ -80,7 +80,7 @@ impl Caller {
         };
         let expiry = expiry.map_or(0, |expiry| expiry.0);
         let request = Request::Intake { variety, profile, profile_toml, expiry, bytes };
-        let reply = self.request(&request, Some(Box::new(file)))?;
+        let reply = self.request(&request, Some(&file))?;
         self.delivered(reply)
     }
 
@@ -239,7 +239,7 @@ impl Caller {
     }
 
     /// Asks the running process, or, when nothing runs, opens the stores.
-    fn request(&self, request: &Request, mut input: Option<Box<dyn Read + Send>>) -> Result<Reply, Exit> {
+    fn request(&self, request: &Request, mut input: Option<&File>) -> Result<Reply, Exit> {
         if !self.data.join("hub").exists() {
             return Err(Exit::unreachable(format!(
                 "there is no network in {}: begin with `pinwheel up`",
@@ -248,7 +248,10 @@ impl Caller {
         }
         let mut bar = Bar::new(self.json);
         for _ in 0..LOCK_TRIES {
-            match ask(&self.data, request, input.take(), |progress| bar.hear(progress)) {
+            // It is read only if somebody answers.
+            let doubled = input.map(File::try_clone).transpose().map_err(Exit::no)?;
+            let doubled = doubled.map(|file| Box::new(file) as Box<dyn Read + Send>);
+            match ask(&self.data, request, doubled, |progress| bar.hear(progress)) {
                 Ok(reply) => return Ok(reply),
                 Err(error @ AskError::Lost(_)) => return Err(Exit::unreachable(error)),
                 Err(AskError::NotRunning) => {}
@@ -290,6 +293,8 @@ pub(super) fn fatal(failure: &Failure) -> ! {
     tracing::error!("{failure}");
     let code = match failure {
         Failure::NotDurable(_) => code::NOT_DURABLE,
+        // Whoever reads it first notices: this program, or the system in the mapping.
+        lost if lost.is_lost_file() => code::LOST_FILE,
         _ => code::STOPPED,
     };
     std::process::exit(i32::from(code));

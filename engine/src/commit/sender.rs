@@ -89,9 +89,9 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new() -> Self {
-        // One buffer is with the sender, one with the committer, the others in the queues: neither ever finds its
-        // queue in the wrong state.
-        let empty = ArrayQueue::new(SUBMISSIONS_MAX + 2);
+        // One buffer is with the sender; two are with the committer between the moment it takes the next one and gives
+        // back the last; the others are in the queues. So neither ever finds its queue in the wrong state.
+        let empty = ArrayQueue::new(SUBMISSIONS_MAX + 3);
         while empty.push(Vec::with_capacity(SUBMISSION_RECORDS_MAX)).is_ok() {}
         Self { full: ArrayQueue::new(SUBMISSIONS_MAX), empty }
     }
@@ -101,11 +101,11 @@ impl Ring {
         self.full.capacity() - self.full.len()
     }
 
-    fn buffer(&self) -> Vec<RecordBytes> {
+    pub(super) fn buffer(&self) -> Vec<RecordBytes> {
         self.empty.pop().expect("there are more buffers than places elsewhere")
     }
 
-    fn put(&self, buffer: Vec<RecordBytes>) {
+    pub(super) fn put(&self, buffer: Vec<RecordBytes>) {
         self.full.push(buffer).expect("the sender saw a free place, and nobody else fills it");
     }
 

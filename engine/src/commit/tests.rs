@@ -1,4 +1,4 @@
-use super::sender::{SUBMISSION_RECORDS_MAX, SUBMISSIONS_MAX};
+use super::sender::{Ring, SUBMISSION_RECORDS_MAX, SUBMISSIONS_MAX};
 use super::*;
 use crate::disk::heap::HeapDisk;
 use crate::journal::record::RECORD_BYTES;
@@ -190,4 +190,19 @@ fn every_thread_sees_its_own_records_durable_in_order_and_none_waits_for_ever() 
         next[name as usize] += 1;
     });
     assert_eq!(next, [RECORDS; SENDERS as usize]);
+}
+
+#[test]
+fn a_sender_finds_a_buffer_while_the_committer_changes_from_one_to_the_next() {
+    let ring = Ring::new();
+    let mut current = ring.buffer();
+    let mut submit = || ring.put(std::mem::replace(&mut current, ring.buffer()));
+    (0..SUBMISSIONS_MAX).for_each(|_| submit());
+    let front = ring.take().unwrap();
+    submit();
+    // The ring is full, and the committer takes the next before it gives back the one it has done with.
+    let next = ring.take().unwrap();
+    submit();
+    ring.recycle(front);
+    ring.recycle(next);
 }

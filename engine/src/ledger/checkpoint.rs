@@ -255,3 +255,65 @@ impl Reader<'_> {
 const DIRECTORY: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"PWCKPT01";
 const HEADER_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::heap::HeapDisk;
+    use crate::journal::record::{Stream, VendName, WithdrawReason};
+
+    #[test]
+    fn a_checkpoint_forgets_nothing() {
+        let vend = |sequence| VendName { terminal: TerminalId(9), key_epoch: KeyEpoch(2), sequence };
+        let (block, variety, at_ms) = (BlockId(7), VarietyId(3), 1_800_000_000_000);
+        let span = |start, end| Span { block, start, end };
+        let fact = |number, span| TransferFact {
+            stream: Stream::Bulk,
+            number,
+            span,
+            generation: 4,
+            variety,
+            settled_below: 1,
+        };
+        let pin = |index| PinId::new(block, index);
+        let sold = |sequence| Record::Sold {
+            vend: vend(sequence),
+            pin: pin(sequence as u16),
+            variety,
+            confirmed: 0,
+            at_ms,
+        };
+        let records = [
+            Record::Refused(fact(1, span(0, 50))),
+            Record::Received(fact(2, span(0, 100))),
+            sold(1),
+            sold(2),
+            sold(3),
+            Record::Confirmed { vend: vend(4), confirmed: 1, at_ms },
+            Record::Voided { vend: vend(2), pin: pin(2), variety, at_ms },
+            Record::Reprinted { vend: vend(3), pin: pin(3), at_ms },
+            Record::Declined {
+                vend: vend(5),
+                reason: DeclineReason::OutOfStock,
+                variety,
+                confirmed: 0,
+                at_ms,
+            },
+            Record::Blocked { vend: vend(6), at_ms },
+            Record::Withdrawn { span: span(10, 20), variety, reason: WithdrawReason::Expired, at_ms },
+            Record::Given(fact(1, span(90, 95))),
+            Record::Given(fact(2, span(95, 100))),
+            Record::Settled { transfer: fact(2, span(95, 100)), accepted: true },
+        ];
+        let mut ledger = Ledger::default();
+        for record in &records {
+            ledger.apply(record, |_, _| {}).unwrap();
+        }
+        let checkpoints = Checkpoints::new(Arc::new(HeapDisk::new()));
+        checkpoints.write(&ledger, Position(640), &["history/1.run".to_owned()]).unwrap();
+        let read = checkpoints.load().unwrap();
+        assert_eq!((read.position, &*read.runs), (Position(640), &["history/1.run".to_owned()][..]));
+        assert_eq!(read.ledger, ledger);
+        assert!(!ledger.taken(Stream::Bulk).outcomes[&1].1, "a refusal too");
+    }
+}

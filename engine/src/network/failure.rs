@@ -73,6 +73,20 @@ pub enum Failure {
     Poll(io::Error),
 }
 
+impl Failure {
+    /// Whether a file that was whole once is cut short, damaged or gone.
+    #[must_use]
+    pub fn is_lost_file(&self) -> bool {
+        let (Self::Journal(error) | Self::Books(BookkeeperError::Journal(error))) = self else {
+            return false;
+        };
+        matches!(
+            error,
+            JournalError::Corrupt { .. } | JournalError::Missing { .. } | JournalError::WrongSize { .. }
+        )
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Hub(error.into())

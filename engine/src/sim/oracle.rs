@@ -109,9 +109,9 @@ impl Oracle {
     ) {
         let (sequence, told) = match *reply {
             Reply::Sold(sold) => (sold.sequence, Told::Sold(PinId(sold.reference), SequenceState::Sold)),
-            Reply::Declined { sequence, .. } => (sequence, Told::Declined),
+            Reply::Declined { sequence, .. }
+            | Reply::State { sequence, state: SequenceState::Declined, .. } => (sequence, Told::Declined),
             Reply::State { sequence, state: SequenceState::Blocked, .. } => (sequence, Told::Blocked),
-            Reply::State { sequence, state: SequenceState::Declined, .. } => (sequence, Told::Declined),
             Reply::State { sequence, state, reference } if reference != 0 => {
                 (sequence, Told::Sold(PinId(reference), state))
             }

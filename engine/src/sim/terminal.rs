@@ -179,13 +179,18 @@ impl Terminal {
     fn ask(&mut self, sequence: u64, open: Open, dice: &mut Dice, now_ms: u64) -> Option<Request> {
         let stored = self.stored.open.get_mut(&sequence)?;
         stored.asked_ms = now_ms;
+        if open.stage == Stage::Sent && dice.one_in(8) {
+            // Its customer has left.
+            stored.stage = Stage::Unwanted;
+            return Some(Request::Void { sequence });
+        }
         Some(match open.stage {
             Stage::Stored | Stage::Sent => {
                 let attempt = if open.stage == Stage::Stored { Attempt::First } else { Attempt::Repeat };
                 stored.stage = Stage::Sent;
                 let (product, face_value) = (open.product, open.face_value);
                 let confirmed = self.confirmed_bits(sequence);
-                let deadline_ms = 200;
+                let deadline_ms = 200 * (1 + dice.below(10)) as u32;
                 Request::Vend(Vend { attempt, sequence, product, face_value, deadline_ms, confirmed })
             }
             Stage::Printed if dice.one_in(4) => Request::Status { sequence },

@@ -475,7 +475,7 @@ impl<D: Disk> Steward<D> {
                     continue;
                 }
                 dry.insert((worker, variety));
-                if questions > 0 {
+                if questions > 0 && self.coming_in_bulk(variety) == 0 {
                     questions -= 1;
                     waiting.request = self.next_request;
                     self.next_request += 1;
@@ -495,7 +495,7 @@ impl<D: Disk> Steward<D> {
         let registry = self.registry.clone();
         for variety in registry.varieties().map(|variety| variety.id) {
             let coming: u64 =
-                self.takers.iter().flat_map(Taker::incoming).map(|offer| coming_of(offer, variety)).sum();
+                self.takers.iter().flat_map(Taker::arriving).map(|offer| coming_of(offer, variety)).sum();
             let held = self.in_stock(variety, now) + coming;
             if let Some(count) = self.needs.next_request(variety, held, now, self.next_request) {
                 let request = self.next_request;
@@ -507,9 +507,17 @@ impl<D: Disk> Steward<D> {
 
     fn answered(&mut self, request: u64, granted: u32, now: &Now) {
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.request == request) {
-            if granted == 0
-                && let Some(Waiting { worker, variety, .. }) = self.waiting.remove(at)
-            {
+            if granted > 0 {
+                return;
+            }
+            let Waiting { worker, variety, .. } = self.waiting[at];
+            // The hub may have none because this node has it all, or is about to, or has just had no room for it.
+            let is_near = self.in_stock(variety, now) + self.coming_in_bulk(variety) > 0;
+            if is_near || self.needs.is_resting(now) {
+                self.waiting[at].request = 0;
+                self.serve_waiting(now);
+            } else {
+                self.waiting.remove(at);
                 self.actions.push_back(StewardAction::OutOfStock { worker, variety });
             }
         } else {
@@ -561,6 +569,11 @@ impl<D: Disk> Steward<D> {
             self.unmade.push_back(Record::Withdrawn { span, variety, reason, at_ms: now.unix_ms });
         }
         self.make_records();
+    }
+
+    /// PINs of a variety that are on their way here, for whoever asks for them.
+    fn coming_in_bulk(&self, variety: VarietyId) -> u64 {
+        self.takers[Stream::Bulk as usize].arriving().map(|offer| coming_of(offer, variety)).sum()
     }
 
     /// Makes records as far as the journal has room.

@@ -22,6 +22,8 @@ struct Desk {
     sent: Vec<ToHub>,
     now: Now,
     given: u64,
+    /// How often a worker was told that there is none.
+    out_of_stock: u32,
 }
 
 impl Desk {
@@ -33,7 +35,16 @@ impl Desk {
         let link_keys = Arc::new(NodeKeys::from_node_key(&[3; 32]));
         let steward = start(&disk, &link_keys, journal.space());
         let now = Now { monotonic_ms: 1_000, unix_ms: 1_800_000_000_000 };
-        Self { disk, link_keys, steward, records: Vec::new(), sent: Vec::new(), now, given: 0 }
+        Self {
+            disk,
+            link_keys,
+            steward,
+            records: Vec::new(),
+            sent: Vec::new(),
+            now,
+            given: 0,
+            out_of_stock: 0,
+        }
     }
 
     fn hear(&mut self, message: ToNode) {
@@ -61,6 +72,7 @@ impl Desk {
                 match action {
                     StewardAction::Send(message) => self.sent.push(message),
                     StewardAction::Drop(fault) => panic!("{fault}"),
+                    StewardAction::OutOfStock { .. } => self.out_of_stock += 1,
                     _ => {}
                 }
             }
@@ -82,14 +94,22 @@ impl Desk {
 
     /// Gives one segment for a request, as the hub does.
     fn give(&mut self, request: u64, count: u32) {
+        for message in self.offer(request, count) {
+            self.hear(message);
+        }
+        self.hear(ToNode::Answered { request, granted: count });
+    }
+
+    /// One segment for a request: offer and content.
+    fn offer(&mut self, request: u64, count: u32) -> Vec<ToNode> {
         self.given += 1;
-        let block = BlockId(self.given);
+        let (stream, number, block) = (Stream::Bulk, self.given, BlockId(self.given));
         let properties = BlockProperties { block, variety: AIRTIME, batch: BatchId(1), expiry: Expiry::NONE };
         let records = vec![7; count as usize * PIN_RECORD_BYTES];
-        self.hear(ToNode::Offer(Offer {
-            stream: Stream::Bulk,
-            number: self.given,
-            settled_below: self.given,
+        let offer = Offer {
+            stream,
+            number,
+            settled_below: number,
             request,
             span: Span { block, start: 0, end: count },
             generation: 2,
@@ -98,12 +118,12 @@ impl Desk {
             wrapped_key: self.link_keys.link().wrap(block, &DataKey::from_bytes([5; 32])),
             bytes: records.len() as u32,
             checksum: checksum(&[&records]),
-        }));
-        for (at, chunk) in records.chunks(CHUNK_BYTES_MAX as usize).enumerate() {
+        };
+        let chunks = records.chunks(CHUNK_BYTES_MAX as usize).enumerate().map(|(at, chunk)| {
             let (offset, bytes) = (at as u32 * CHUNK_BYTES_MAX, Bytes::copy_from_slice(chunk));
-            self.hear(ToNode::Chunk { stream: Stream::Bulk, number: self.given, offset, bytes });
-        }
-        self.hear(ToNode::Answered { request, granted: count });
+            ToNode::Chunk { stream, number, offset, bytes }
+        });
+        std::iter::once(ToNode::Offer(offer)).chain(chunks).collect()
     }
 }
 
@@ -211,4 +231,65 @@ fn law_9_vends_that_waited_while_the_hub_was_away_are_not_all_asked_for_when_it_
     desk.steward.handle_dry(1, AIRTIME, &desk.now);
     desk.act();
     assert_eq!(urgent(&mut desk), 1);
+}
+
+#[test]
+fn m05_a_vend_is_not_declined_while_all_the_stock_is_on_its_way_here_or_finds_no_room() {
+    let urgent = |desk: &mut Desk| {
+        let sent = desk.sent().into_iter();
+        let request = |message| match message {
+            ToHub::Urgent { request, .. } => Some(request),
+            _ => None,
+        };
+        sent.filter_map(request).collect::<Vec<_>>()
+    };
+    let mut desk = Desk::new();
+    desk.connect(1);
+    let need = desk.sent().iter().find_map(|message| match message {
+        ToHub::Need { request, .. } => Some(*request),
+        _ => None,
+    });
+    desk.steward.handle_dry(0, AIRTIME, &desk.now);
+    desk.act();
+    let [asked] = urgent(&mut desk)[..] else { panic!("one vend, one request") };
+    // The hub gives all it has in bulk, and so has none for the vend. There is no room for it here.
+    desk.disk.limit(Some(0));
+    desk.give(need.unwrap(), 60);
+    desk.hear(ToNode::Answered { request: asked, granted: 0 });
+    assert_eq!(desk.out_of_stock, 0, "there is stock");
+    desk.disk.limit(None);
+    let until_ms = desk.now.monotonic_ms + 2_500;
+    let mut again = Vec::new();
+    while desk.now.monotonic_ms < until_ms {
+        desk.tick();
+        again.extend(urgent(&mut desk));
+    }
+    let [asked] = again[..] else { panic!("asked again, once: {again:?}") };
+    desk.hear(ToNode::Answered { request: asked, granted: 0 });
+    assert_eq!(desk.out_of_stock, 1, "now there is none");
+}
+
+#[test]
+fn m05_what_is_recorded_and_not_durable_yet_still_counts_as_on_its_way() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    let offered = desk.offer(0, 60);
+    desk.steward.handle_dry(0, AIRTIME, &desk.now);
+    desk.act();
+    let request = |message: ToHub| match message {
+        ToHub::Urgent { request, .. } => Some(request),
+        _ => None,
+    };
+    let asked = desk.sent().into_iter().find_map(request).unwrap();
+    for message in offered {
+        desk.steward.handle_message(message, &desk.now).unwrap();
+    }
+    assert_eq!(desk.steward.records().len(), 1, "taken, and not durable");
+    let answer = ToNode::Answered { request: asked, granted: 0 };
+    desk.steward.handle_message(answer, &desk.now).unwrap();
+    desk.steward.handle_tick(&desk.now);
+    desk.act();
+    assert_eq!(desk.out_of_stock, 0, "the stock is nearly here");
+    let asks = desk.sent().into_iter().filter(|m| matches!(m, ToHub::Urgent { .. } | ToHub::Need { .. }));
+    assert_eq!(asks.count(), 0, "nor is more asked for");
 }

@@ -81,6 +81,12 @@ impl Taker {
         self.incoming.iter().map(|incoming| &incoming.offer)
     }
 
+    /// The offers that may yet become this node's: without a record, or accepted by one that is not durable.
+    pub fn arriving(&self) -> impl Iterator<Item = &Offer> {
+        let accepted = self.outcomes.values().filter(|outcome| outcome.accepted);
+        self.incoming().chain(accepted.filter_map(|outcome| outcome.offer.as_ref()))
+    }
+
     /// An offer arrived. `generation_known` is the highest ownership generation that this node has recorded for any
     /// PIN of the offered span, whether it still owns it or not; 0 if it never had one.
     ///

@@ -1,14 +1,16 @@
 //! Bytes that changed while nothing ran.
 
-use crate::support::process::{OF, Process, SMALL};
+use crate::support::process::{OF, PATIENCE, Process, SMALL};
 use crate::support::scratch;
 use engine::cli::code;
 use engine::journal::Position;
-use engine::journal::batch::Batch;
+use engine::journal::batch::{Batch, SLOT_BYTES};
 use engine::stock::PIN_RECORD_BYTES;
 use engine::stock::segment::HEADER_BYTES;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 use wire::message::{Attempt, DeclineReason, Reply, Request, SequenceState};
 
 /// Below the highest position that is known to have been durable nothing is guessed.
@@ -114,15 +116,29 @@ fn sell_and_kill(data: &Path) -> Vec<(u64, u64)> {
     for sequence in 1..=SALES {
         till.sell(Attempt::First, sequence, OF).unwrap();
     }
+    // In a moment without sales a batch without records proves the last one.
+    let by = Instant::now() + PATIENCE;
+    let batches = loop {
+        let batches = batches(&std::fs::read(journal(data)).unwrap());
+        if batches.last().is_some_and(|(start, end)| end - start == SLOT_BYTES as u64) {
+            break batches;
+        }
+        assert!(Instant::now() < by, "the last sale is never proven");
+        thread::sleep(Duration::from_millis(10));
+    };
     network.kill();
-    let bytes = std::fs::read(journal(data)).unwrap();
+    assert!(batches.len() as u64 > SALES, "each sale waited for its own batch");
+    batches
+}
+
+/// Where batches begin and end.
+fn batches(bytes: &[u8]) -> Vec<(u64, u64)> {
     let mut batches = Vec::new();
     let mut at = 0;
     while let Some(batch) = Batch::parse(&bytes[at as usize..], Position(at)) {
         batches.push((at, batch.end().0));
         at = batch.end().0;
     }
-    assert!(batches.len() as u64 > SALES, "each sale waited for its own batch");
     batches
 }
 

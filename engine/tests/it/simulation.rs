@@ -10,7 +10,9 @@ fn no_law_breaks_in_any_of_many_simulated_networks() {
     for seed in first..first + seeds {
         println!("seed {seed}");
         let workers = 1 + (seed % 3) as usize;
-        let summary = run(Options { seed, steps: 20_000, terminals: 12, workers });
+        // Few terminals leave their windows behind, many compete for what is left.
+        let terminals = if seed % 2 == 0 { 2 } else { 12 };
+        let summary = run(Options { seed, steps: 30_000, terminals, workers });
         total.sold += summary.sold;
         total.node_kills += summary.node_kills;
         total.node_power_losses += summary.node_power_losses;

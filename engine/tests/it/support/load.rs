@@ -106,7 +106,7 @@ fn step(till: &mut Till, told: &mut Told, of: (u32, u64)) -> Result<(), Lost> {
             told.unconfirmed = Some(sequence);
             told.asking = 0;
             // The same question again, at once: the same answer.
-            if sequence % 7 == 0 {
+            if sequence.is_multiple_of(7) {
                 match till.vend(Attempt::Repeat, sequence, of, 0)? {
                     Reply::Sold(again) => {
                         assert_eq!((again.pin.as_bytes().to_vec(), again.reference), answer, "law 4");
@@ -139,7 +139,7 @@ pub(crate) fn check_live(network: &Process, keys: &[KeyRow], told: &[Told], of: 
             assert!(refused, "law 4: a first on used sequence {sequence} got {first:?}");
             match till.vend(Attempt::Repeat, sequence, of, 0).unwrap() {
                 Reply::Sold(sold) => {
-                    assert_eq!((sold.pin.as_bytes(), sold.reference), (&pin[..], *reference))
+                    assert_eq!((sold.pin.as_bytes(), sold.reference), (&pin[..], *reference));
                 }
                 Reply::Refused { reason: RefuseReason::Closed, .. } => {
                     let state = till.state(&Request::Status { sequence }).unwrap();

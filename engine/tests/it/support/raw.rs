@@ -2,15 +2,25 @@
 
 use super::process::PATIENCE;
 use socket2::{Domain, Socket, Type};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use wire::control::{Control, ErrorCode, decode_control};
 use wire::frame::{HEADER_BYTES, Header};
 
 /// Connects from another loopback address.
 pub(crate) fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    connect(to, |socket| socket.bind(&SocketAddr::new(IpAddr::from(source), 0).into()))
+}
+
+/// Connects with little room for what the seller says.
+pub(crate) fn connect_narrow(to: SocketAddr) -> TcpStream {
+    // Before it connects: a window that shrinks later makes the connection drop what it needs to go on.
+    connect(to, |socket| socket.set_recv_buffer_size(4096))
+}
+
+fn connect(to: SocketAddr, prepare: impl FnOnce(&Socket) -> io::Result<()>) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(IpAddr::from(source), 0).into()).unwrap();
+    prepare(&socket).unwrap();
     socket.connect_timeout(&to.into(), PATIENCE).unwrap();
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

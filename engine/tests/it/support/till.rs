@@ -68,7 +68,16 @@ impl Till {
         mode: Mode,
         patience: Duration,
     ) -> Result<Self, Lost> {
-        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        Self::shake_hands(TcpStream::connect_timeout(&address, patience)?, key, mode, patience)
+    }
+
+    /// The same on a connection.
+    pub(crate) fn shake_hands(
+        mut stream: TcpStream,
+        key: &KeyRow,
+        mode: Mode,
+        patience: Duration,
+    ) -> Result<Self, Lost> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
@@ -178,12 +187,12 @@ impl Till {
         }))
     }
 
-    /// Repeats a vend until it is sold: `later` is asked again.
+    /// Repeats a vend until it is sold: `later` is asked again. The sale before it counts as printed.
     pub(crate) fn sell(&mut self, attempt: Attempt, sequence: u64, of: (u32, u64)) -> Result<Sold, Lost> {
         let by = Instant::now() + super::process::PATIENCE;
         let mut attempt = attempt;
         loop {
-            match self.vend(attempt, sequence, of, 0)? {
+            match self.vend(attempt, sequence, of, u64::from(sequence > 1))? {
                 Reply::Sold(sold) => return Ok(sold),
                 Reply::Later { .. } => std::thread::sleep(Duration::from_millis(20)),
                 other => panic!("sequence {sequence}: {other:?}"),
