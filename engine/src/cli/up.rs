@@ -12,6 +12,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -54,11 +55,18 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
         }
         sample::fill(data, network.office(), clock().unix_ms)?;
     }
-    for (path, text) in
-        [(files::begun_path(data), String::new()), (files::address_path(data), format!("{address}\n"))]
-    {
-        let written = files::replace(&path, &text);
-        written.map_err(|error| Exit::unreachable(format!("cannot write {}: {error}", path.display())))?;
+    let unwritable = |path: &Path, error: io::Error| format!("cannot write {}: {error}", path.display());
+    let begun = files::begun_path(data);
+    if !begun.exists() {
+        files::replace(&begun, "").map_err(|error| Exit::unreachable(unwritable(&begun, error)))?;
+    }
+    let path = files::address_path(data);
+    match files::replace(&path, &format!("{address}\n")) {
+        // Selling does not depend on it: `buy` can be told where to connect.
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            tracing::warn!("{}", unwritable(&path, error));
+        }
+        written => written.map_err(|error| Exit::unreachable(unwritable(&path, error)))?,
     }
     serve(data, network.office().clone(), site).map_err(|error| {
         Exit::unreachable(format!("cannot listen for commands in {}: {error}", data.display()))
