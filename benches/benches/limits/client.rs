@@ -81,7 +81,7 @@ pub(crate) fn run(
     }
     let questions = shape.question.repeat(depth);
     let mut buffer = vec![0; 256 << 10];
-    let mut latency = Histogram::new(3)?;
+    let mut latency = Histogram::new_with_bounds(1000, 3_600_000_000_000, 3)?;
     for (stream, _, asked) in &mut streams {
         *asked = Instant::now();
         stream.write_all(&questions)?;

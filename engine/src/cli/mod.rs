@@ -68,6 +68,9 @@ enum Command {
     /// Terminals and their keys.
     #[command(subcommand)]
     Terminal(TerminalCommand),
+    /// Dealers, whom terminals belong to.
+    #[command(subcommand)]
+    Dealer(DealerCommand),
     /// What is sold.
     #[command(subcommand)]
     Variety(VarietyCommand),
@@ -190,6 +193,15 @@ enum TerminalCommand {
 }
 
 #[derive(Subcommand)]
+enum DealerCommand {
+    /// Add a dealer, active.
+    Add {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
 enum VarietyCommand {
     /// All varieties.
     List,
@@ -278,6 +290,7 @@ pub fn main() -> ExitCode {
         Command::Intake(args) => office.intake(args),
         Command::Mint(args) => office.mint(args),
         Command::Terminal(command) => office.terminal(command),
+        Command::Dealer(DealerCommand::Add { name }) => office.add_dealer(name),
         Command::Variety(command) => office.variety(command),
         Command::Status => office.status(),
         Command::Audit => office.audit(),

@@ -184,6 +184,15 @@ impl Caller {
         Ok(())
     }
 
+    pub(super) fn add_dealer(&self, name: String) -> Result<(), Exit> {
+        match self.request(&Request::AddDealer { name }, None)? {
+            Reply::Added { id } if self.json => say_json(&serde_json::json!({ "id": id })),
+            Reply::Added { id } => say(&format!("dealer {id} added\n")),
+            other => return Err(unexpected(other)),
+        }
+        Ok(())
+    }
+
     pub(super) fn variety(&self, command: VarietyCommand) -> Result<(), Exit> {
         match command {
             VarietyCommand::List => {

@@ -9,8 +9,10 @@ use crate::net::listen;
 use crate::network::{Network, Office, Options, Selling, Status};
 use crate::steward::Levels;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -53,11 +55,18 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
         }
         sample::fill(data, network.office(), clock().unix_ms)?;
     }
-    for (path, text) in
-        [(files::begun_path(data), String::new()), (files::address_path(data), format!("{address}\n"))]
-    {
-        let written = files::replace(&path, &text);
-        written.map_err(|error| Exit::unreachable(format!("cannot write {}: {error}", path.display())))?;
+    let unwritable = |path: &Path, error: io::Error| format!("cannot write {}: {error}", path.display());
+    let begun = files::begun_path(data);
+    if !begun.exists() {
+        files::replace(&begun, "").map_err(|error| Exit::unreachable(unwritable(&begun, error)))?;
+    }
+    let path = files::address_path(data);
+    match files::replace(&path, &format!("{address}\n")) {
+        // Selling does not depend on it: `buy` can be told where to connect.
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            tracing::warn!("{}", unwritable(&path, error));
+        }
+        written => written.map_err(|error| Exit::unreachable(unwritable(&path, error)))?,
     }
     serve(data, network.office().clone(), site).map_err(|error| {
         Exit::unreachable(format!("cannot listen for commands in {}: {error}", data.display()))
@@ -157,12 +166,16 @@ fn default_workers() -> usize {
     cores.saturating_sub(1).clamp(1, WORKERS_MAX)
 }
 
-/// As many as the open files that the system allows leave room for.
+/// As many as the open files that the system allows leave room for, once the limit is as high as this user may set it.
 fn connections_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let files = files.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    files.map_or(CONNECTIONS_MAX, |files| files.saturating_sub(FILES_RESERVED).clamp(1, CONNECTIONS_MAX))
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    files.saturating_sub(FILES_RESERVED).clamp(1, CONNECTIONS_MAX)
 }
 
 /// Open files for everything that is not a connection.

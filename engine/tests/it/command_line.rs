@@ -255,3 +255,21 @@ fn pipe_delimited(numbers: std::ops::Range<u32>, balance: u32) -> String {
 fn keys(text: &str) -> Vec<KeyRow> {
     csv::Reader::from_reader(text.as_bytes()).deserialize().map(Result::unwrap).collect()
 }
+
+#[test]
+fn an_empty_network_is_set_up_and_sells_by_commands_alone() {
+    let scratch = scratch();
+    let data = scratch.path().join("data");
+    let _network = Process::start_with(&data, &["--empty"]);
+    assert_eq!(pinwheel(&data, &["dealer", "add", "Corner shop"]).ok(), "dealer 1 added\n");
+    let airtime = ["variety", "add", "--code", "air-5", "--product", "9", "--face-value", "500"];
+    let rest = ["--currency", "ZAR", "--name", "Airtime"];
+    pinwheel(&data, &[&airtime[..], &rest[..]].concat()).ok();
+    pinwheel(&data, &["mint", "--variety", "air-5", "--count", "20"]).ok();
+    let keys = scratch.path().join("keys.csv");
+    let keys = keys.to_str().unwrap();
+    pinwheel(&data, &["terminal", "add", "--out", keys]).ok();
+    let receipt = pinwheel(&data, &["buy", "--variety", "air-5", "--keys", keys]).ok();
+    assert!(receipt.contains("5.00 ZAR"), "{receipt}");
+    assert!(pinwheel(&data, &["audit"]).ok().contains("balanced"));
+}

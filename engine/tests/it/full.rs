@@ -72,6 +72,31 @@ fn law_8_stock_that_finds_no_room_stays_at_the_hub_until_there_is() {
     network.audit();
 }
 
+/// Hub and seller on one full disk: it starts, and answers what it knows.
+#[test]
+fn law_8_a_killed_network_starts_again_on_a_full_disk() {
+    let scratch = scratch();
+    let Some(disk) = SmallDisk::mount(scratch.path(), 64 << 20) else {
+        return lacking("the right to mount a tmpfs");
+    };
+    let data = scratch.path().join("data");
+    let network = Process::begin_small(&data, &[], 1_000);
+    let key = &network.add_terminals(1)[0];
+    let sold = network.till(key).sell(Attempt::First, 1, OF).unwrap();
+    disk.fill();
+    network.kill();
+    let network = Process::start_small(&data, &[]);
+    let mut till = network.till(key);
+    check_sold(&mut till, &sold);
+    // The seller's journal has room left that it took before.
+    till.sell(Attempt::First, 2, OF).unwrap();
+    disk.free();
+    network.wait_for("room", |status| !status.disk_full && status.linked);
+    network.mint(VARIETY, 10);
+    network.audit();
+    drop(network);
+}
+
 /// Vends in bursts; returns the first sequence that stays open.
 fn sell_all_there_is_room_for(till: &mut Till, told: &mut BTreeMap<u64, Sold>) -> u64 {
     let mut next = 1;
