@@ -156,6 +156,8 @@ impl<S: Sealed> Seller<S> {
 
     /// What a terminal is told first. The caller fills in other addresses, if there are any.
     pub fn welcome(&mut self, terminal: TerminalId, key_epoch: KeyEpoch) -> Welcome {
+        // What waits under an earlier key would be sold to nobody: its sequences are closed from now on.
+        self.unpark(|parked| parked.asker.terminal == terminal && parked.asker.key_epoch < key_epoch);
         let window = self.windows.window(terminal, key_epoch);
         let (next_sequence, window_base) =
             window.map_or((1, 1), |window| (window.next_sequence(), window.base()));

@@ -346,6 +346,15 @@ fn a_new_key_epoch_numbers_anew_and_the_old_one_is_closed() {
 }
 
 #[test]
+fn a_vend_that_waits_under_an_earlier_key_gets_no_pin_and_no_record() {
+    let mut till = Till::new();
+    assert!(till.all(vend(Attempt::First, 1, 500, 0)).is_empty(), "parked");
+    till.seller.welcome(TerminalId(1), KeyEpoch(2));
+    till.stock(1, 5, u32::MAX, Vec::new());
+    assert!(till.said.0.is_empty() && till.records().is_empty(), "nobody could ask what became of it");
+}
+
+#[test]
 fn a_damaged_record_is_withdrawn_and_the_next_pin_is_sold() {
     let mut till = Till::new();
     till.stock(1, 10, u32::MAX, vec![0, 1]);
