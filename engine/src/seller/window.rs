@@ -119,9 +119,10 @@ impl Window {
     pub fn admit(&self, sequence: u64) -> Result<(), WindowFull> {
         let lowest_kept = sequence.saturating_sub(WINDOW - 1);
         let pushed_out = lowest_kept.saturating_sub(self.bottom());
-        let final_ones =
-            self.slots.iter().take_while(|slot| slot.answer.state().is_final()).take(WINDOW as usize);
-        if pushed_out == 0 || final_ones.count() as u64 >= pushed_out { Ok(()) } else { Err(WindowFull) }
+        // No more than these are looked at: nearly always none or one. What was never used is not final either.
+        let leaving = self.slots.iter().take(usize::try_from(pushed_out).unwrap_or(usize::MAX));
+        let final_ones = leaving.take_while(|slot| slot.answer.state().is_final()).count();
+        if final_ones as u64 == pushed_out { Ok(()) } else { Err(WindowFull) }
     }
 
     /// Those of the sequences `below - 1 - i` for the set bits `i` that are sold and not yet confirmed or voided.
