@@ -1,7 +1,8 @@
 //! What this machine can do at most under Pinwheel's load, and how far Pinwheel is from it: all in one run, side by side.
 //!
-//! `cargo bench -p benches --bench limits [-- --seconds N] [--connections 50,1000] [--stock PINS]`. The server has core 0,
-//! the client core 1. Subjects: a bare mio echo with 64-byte questions and 96-byte answers; the same with a group commit
+//! `cargo bench -p benches --bench limits [-- --seconds N] [--loads 50,1000,50x64,paced] [--subjects durable,clear]
+//! [--stock PINS]`. A load is a number of connections, with `x` and the window if it is not 1. The server has core 0, the
+//! client core 1. Subjects: a bare mio echo with 64-byte questions and 96-byte answers; the same with a group commit
 //! before each answer (the durable echo); Redis `LPOP` with `appendfsync always` and `everysec`, where Redis is
 //! installed; Pinwheel in clear and sealed. `CPU` is processor seconds of the server per million answers.
 
@@ -32,107 +33,181 @@ fn main() -> Result<()> {
     if std::thread::available_parallelism()?.get() < 2 {
         println!("this machine has one core: client and servers share it, and the ratios mean little");
     }
-    pin(std::process::id(), CLIENT_CORE);
+    pin(std::process::id(), &CLIENT_CORE.to_string());
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let mut subjects = Subjects::start(&options, folder.path())?;
+    let subjects = Subjects::start(&options, folder.path())?;
     println!("{HEAD}");
-    for (connections, window) in options.loads() {
-        subjects.measure(connections, window, options.time)?;
+    for load in &options.loads {
+        subjects.bear(*load, options.time)?;
     }
-    subjects.measure_paced(options.time)?;
     Ok(())
 }
 
 struct Options {
     time: Duration,
-    connections: Vec<usize>,
+    loads: Vec<Load>,
+    /// Those whose names contain one of these; empty: all.
+    subjects: Vec<String>,
     stock: u32,
+}
+
+/// What a subject has to bear.
+#[derive(Clone, Copy)]
+enum Load {
+    /// A closed loop: each of so many connections has so many questions under way.
+    Closed { connections: usize, window: usize },
+    /// A thousand sales a second.
+    Paced,
+}
+
+impl std::str::FromStr for Load {
+    type Err = Box<dyn std::error::Error>;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "paced" {
+            return Ok(Self::Paced);
+        }
+        let (connections, window) = text.split_once('x').unwrap_or((text, "1"));
+        Ok(Self::Closed { connections: connections.parse()?, window: window.parse()? })
+    }
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options =
-            Self { time: Duration::from_secs(4), connections: vec![50, 1000, 4000, 9000], stock: 0 };
+        let (mut loads, mut subjects) = (LOADS.to_owned(), String::new());
+        let (mut time, mut stock) = (Duration::from_secs(4), None);
         let mut words = arguments.iter().skip(1);
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} wants a value"));
+            let mut value = || words.next().cloned().ok_or(format!("{word} wants a value"));
             match word.as_str() {
-                "--seconds" => options.time = Duration::from_secs_f64(value()?.parse()?),
-                "--connections" => {
-                    options.connections =
-                        value()?.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
-                }
-                "--stock" => options.stock = value()?.parse()?,
+                "--seconds" => time = Duration::from_secs_f64(value()?.parse()?),
+                "--loads" => loads = value()?,
+                "--subjects" => subjects = value()?,
+                "--stock" => stock = Some(value()?.parse()?),
                 // Cargo says so of itself.
                 "--bench" => {}
                 other => return Err(format!("unknown option {other}").into()),
             }
         }
-        if options.stock == 0 {
-            options.stock = (options.time.as_secs_f64() * PINS_PER_SECOND) as u32;
-        }
-        Ok(options)
+        let loads = loads.split(',').map(str::parse).collect::<Result<Vec<Load>>>()?;
+        let subjects = subjects.split(',').filter(|name| !name.is_empty()).map(str::to_lowercase).collect();
+        let wanted: f64 = loads.iter().map(Load::pins_per_second).sum();
+        let stock = stock.unwrap_or((time.as_secs_f64() * wanted) as u32);
+        Ok(Self { time, loads, subjects, stock })
     }
 
-    /// Connections and window of each load.
-    fn loads(&self) -> Vec<(usize, usize)> {
-        self.connections.iter().map(|connections| (*connections, 1)).chain([(50, 64)]).collect()
+    fn wants(&self, subject: &str) -> bool {
+        let subject = subject.to_lowercase();
+        self.subjects.is_empty() || self.subjects.iter().any(|name| subject.contains(name))
+    }
+
+    fn connections_max(&self) -> usize {
+        let closed = |load: &Load| match load {
+            Load::Closed { connections, .. } => *connections,
+            Load::Paced => PACED_CONNECTIONS,
+        };
+        self.loads.iter().map(closed).max().unwrap_or(PACED_CONNECTIONS)
+    }
+}
+
+impl Load {
+    /// The most that clear and sealed together may sell.
+    fn pins_per_second(&self) -> f64 {
+        match self {
+            Self::Closed { window: 1, .. } => 0.6e6,
+            Self::Closed { .. } => 6e6,
+            Self::Paced => 2e3,
+        }
     }
 }
 
 struct Subjects {
-    echo: Child,
-    durable: Child,
-    redis: Vec<(&'static str, Child)>,
-    pinwheel: pinwheel::Pinwheel,
+    bare: Vec<(&'static str, client::Shape, Child)>,
+    pinwheel: Option<pinwheel::Pinwheel>,
+    sold: Vec<(&'static str, bool)>,
 }
 
 impl Subjects {
     fn start(options: &Options, folder: &std::path::Path) -> Result<Self> {
-        let echo = Child::this("echo", &["serve-echo"])?;
-        let durable = Child::this("durable", &["serve-durable", &folder.display().to_string()])?;
-        let redis = redis::start(folder)?;
-        let terminals = options.connections.iter().copied().max().unwrap_or(50).max(50);
-        println!("minting {} PINs for Pinwheel to sell …", options.stock);
-        let pinwheel = pinwheel::Pinwheel::start(&folder.join("network"), terminals, options.stock)?;
-        Ok(Self { echo, durable, redis, pinwheel })
+        let mut bare = Vec::new();
+        if options.wants(ECHO) {
+            bare.push((ECHO, client::ECHO, Child::this("echo", &["serve-echo"])?));
+        }
+        if options.wants(DURABLE) {
+            let child = Child::this("durable", &["serve-durable", &folder.display().to_string()])?;
+            bare.push((DURABLE, client::ECHO, child));
+        }
+        for (name, policy) in [(ALWAYS, "always"), ("Redis everysec", "everysec")] {
+            if options.wants(name)
+                && let Some(child) = redis::start(folder, policy)?
+            {
+                bare.push((name, client::REDIS, child));
+            }
+        }
+        let mut sold = vec![("Pinwheel, clear", true), ("Pinwheel, sealed", false)];
+        sold.retain(|(name, _)| options.wants(name));
+        let pinwheel = if sold.is_empty() {
+            None
+        } else {
+            println!("minting {} PINs for Pinwheel to sell …", options.stock);
+            let folder = folder.join("network");
+            Some(pinwheel::Pinwheel::start(&folder, options.connections_max(), options.stock)?)
+        };
+        Ok(Self { bare, pinwheel, sold })
+    }
+
+    fn bear(&self, load: Load, time: Duration) -> Result<()> {
+        match load {
+            Load::Closed { connections, window } => self.measure(connections, window, time),
+            Load::Paced => self.measure_paced(time),
+        }
     }
 
     /// One load on all subjects, and the ratios.
-    fn measure(&mut self, connections: usize, window: usize, time: Duration) -> Result<()> {
+    fn measure(&self, connections: usize, window: usize, time: Duration) -> Result<()> {
         println!("-- {connections} connections, window {window}");
-        let bare = |child: &Child, shape| client::run(child, shape, connections, window, time);
-        let echo = bare(&self.echo, client::ECHO)?;
-        echo.print("echo", None, None);
-        let durable = bare(&self.durable, client::ECHO)?;
-        durable.print("durable echo", Some(&durable), None);
-        let mut always = None;
-        for (name, child) in &self.redis {
-            let redis = bare(child, client::REDIS)?;
-            redis.print(name, Some(&durable), None);
-            always = always.or(Some(redis));
+        let (mut durable, mut always) = (None, None);
+        for (name, shape, child) in &self.bare {
+            let measured = client::run(child, *shape, connections, window, time)?;
+            measured.print(name, durable.as_ref(), always.as_ref());
+            match *name {
+                DURABLE => durable = Some(measured),
+                ALWAYS => always = Some(measured),
+                _ => {}
+            }
         }
-        for is_clear in [true, false] {
-            let name = if is_clear { "Pinwheel, clear" } else { "Pinwheel, sealed" };
-            let sold = self.pinwheel.sell(connections, window, None, is_clear, time)?;
-            sold.print(name, Some(&durable), always.as_ref());
+        let mut clear: Option<f64> = None;
+        for (name, is_clear) in &self.sold {
+            let Some(pinwheel) = &self.pinwheel else { continue };
+            let sold = pinwheel.sell(connections, window, None, *is_clear, time)?;
+            sold.print(name, durable.as_ref(), always.as_ref());
+            if let Some(clear) = clear {
+                println!("{:>56} sealed / clear: {:.2}", "", sold.rate() / clear);
+            }
+            clear = is_clear.then_some(sold.rate());
         }
         Ok(())
     }
 
     /// A thousand sales a second, against the durable echo at one connection.
-    fn measure_paced(&mut self, time: Duration) -> Result<()> {
+    fn measure_paced(&self, time: Duration) -> Result<()> {
         println!(
-            "-- 1,000 a second on 50 connections (open loop); durable echo: one connection, window 1 (closed loop)"
+            "-- 1,000 a second on {PACED_CONNECTIONS} connections (open loop); durable echo: one connection, window 1 \
+             (closed loop)"
         );
-        let durable = client::run(&self.durable, client::ECHO, 1, 1, time)?;
-        durable.print("durable echo", None, None);
-        for is_clear in [true, false] {
-            let name = if is_clear { "Pinwheel, clear" } else { "Pinwheel, sealed" };
-            let sold = self.pinwheel.sell(50, 1, Some(1000.0), is_clear, time)?;
+        let durable = self.bare.iter().find(|(name, ..)| *name == DURABLE);
+        let durable = durable.map(|(_, shape, child)| client::run(child, *shape, 1, 1, time)).transpose()?;
+        if let Some(durable) = &durable {
+            durable.print(DURABLE, None, None);
+        }
+        for (name, is_clear) in &self.sold {
+            let Some(pinwheel) = &self.pinwheel else { continue };
+            let sold = pinwheel.sell(PACED_CONNECTIONS, 1, Some(1000.0), *is_clear, time)?;
             sold.print(name, None, None);
-            let ratio = |quantile| sold.at_us(quantile) / durable.at_us(quantile);
-            println!("{:>56} times durable: p50 {:.2}, p99.9 {:.2}", "", ratio(0.5), ratio(0.999));
+            if let Some(durable) = &durable {
+                let ratio = |quantile| sold.at_us(quantile) / durable.at_us(quantile);
+                println!("{:>56} times durable: p50 {:.2}, p99.9 {:.2}", "", ratio(0.5), ratio(0.999));
+            }
         }
         Ok(())
     }
@@ -160,5 +235,8 @@ const HEAD: &str =
     "subject                  answers/s    p50 µs    p99 µs  p99.9 µs     CPU /durable  / always";
 const SERVER_CORE: u32 = 0;
 const CLIENT_CORE: u32 = 1;
-/// Stock for each second of measuring a load: clear and sealed, all loads together.
-const PINS_PER_SECOND: f64 = 5e6;
+const LOADS: &str = "50,1000,4000,9000,50x64,paced";
+const PACED_CONNECTIONS: usize = 50;
+const ECHO: &str = "echo";
+const DURABLE: &str = "durable echo";
+const ALWAYS: &str = "Redis always";

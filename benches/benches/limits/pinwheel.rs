@@ -32,6 +32,7 @@ impl Pinwheel {
             let said: serde_json::Value = serde_json::from_str(line).ok()?;
             said["address"].as_str()?.parse().ok()
         })?;
+        child.unpin();
         let file = data.join("limits.csv");
         done(data, &Request::AddDealer { name: "Limits".to_owned() })?;
         done(data, &Request::AddVariety(variety()))?;
@@ -48,6 +49,8 @@ impl Pinwheel {
         }
         let network = Self { child, data: data.to_owned(), terminals: file };
         network.await_stock(u64::from(stock))?;
+        network.child.await_rest()?;
+        network.child.pin();
         Ok(network)
     }
 

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -26,8 +27,6 @@ impl Child {
     /// Starts a server and waits for the line from which `address` can tell where it listens.
     pub(crate) fn start(mut command: Command, address: impl Fn(&str) -> Option<SocketAddr>) -> Result<Self> {
         let mut process = command.stdout(Stdio::piped()).spawn()?;
-        // On its core before it starts its threads, which inherit that.
-        pin(process.id(), SERVER_CORE);
         let stdout = process.stdout.take().ok_or("its output was asked for")?;
         let mut lines = BufReader::new(stdout).lines();
         let found = lines.by_ref().map_while(std::result::Result::ok).find_map(|line| address(&line));
@@ -35,11 +34,38 @@ impl Child {
         std::thread::spawn(move || lines.for_each(drop));
         match found {
             Some(address) => {
-                pin(process.id(), SERVER_CORE);
-                Ok(Self { process, address })
+                let child = Self { process, address };
+                child.pin();
+                Ok(child)
             }
             None => Err(format!("{command:?} did not say where it listens").into()),
         }
+    }
+
+    /// Puts it with all its threads on the servers' core.
+    pub(crate) fn pin(&self) {
+        pin(self.process.id(), &SERVER_CORE.to_string());
+    }
+
+    /// Lets it use every core, to prepare.
+    pub(crate) fn unpin(&self) {
+        let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+        pin(self.process.id(), &format!("0-{last}"));
+    }
+
+    /// Waits until it has nothing left to do of what was asked before.
+    ///
+    /// # Errors
+    /// It goes on working.
+    pub(crate) fn await_rest(&self) -> Result<()> {
+        for _ in 0..RESTS_MAX {
+            let before = self.cpu_s();
+            std::thread::sleep(REST);
+            if self.cpu_s() - before <= 0.05 * REST.as_secs_f64() {
+                return Ok(());
+            }
+        }
+        Err("the server works although nothing is asked of it".into())
     }
 
     /// Processor seconds so far.
@@ -65,11 +91,14 @@ pub(crate) fn cpu_s(process: u32) -> f64 {
         / 100.0
 }
 
-/// Puts a process with all its threads on one core; without `taskset` it stays where it is.
-pub(crate) fn pin(process: u32, core: u32) {
-    let arguments = ["-a", "-c", "-p", &core.to_string(), &process.to_string()];
+/// Puts a process with all its threads on some cores; without `taskset` it stays where it is.
+pub(crate) fn pin(process: u32, cores: &str) {
+    let arguments = ["-a", "-c", "-p", cores, &process.to_string()];
     let pinned = Command::new("taskset").args(arguments).stdout(Stdio::null()).status();
     if !pinned.is_ok_and(|status| status.success()) {
-        println!("process {process} could not be put on core {core}");
+        println!("process {process} could not be put on core {cores}");
     }
 }
+
+const REST: Duration = Duration::from_millis(500);
+const RESTS_MAX: usize = 240;

@@ -6,25 +6,21 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-/// Starts both, filled; none if Redis is not installed, and says so.
-pub(crate) fn start(folder: &Path) -> Result<Vec<(&'static str, Child)>> {
+/// Starts one with an `appendfsync` policy, filled; none if Redis is not installed, and says so.
+pub(crate) fn start(folder: &Path, policy: &str) -> Result<Option<Child>> {
     if Command::new("redis-server").arg("--version").output().is_err() {
         println!("Redis is left out: redis-server is not installed (Debian: apt-get install redis-server)");
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let mut started = Vec::new();
-    for (name, policy) in [("Redis always", "always"), ("Redis everysec", "everysec")] {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let folder = folder.join(policy);
-        std::fs::create_dir(&folder)?;
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--maxclients", "12000", "--appendonly", "yes"]);
-        command.args(["--appendfsync", policy, "--port", &address.port().to_string(), "--dir"]).arg(folder);
-        let child = Child::start(command, |line| line.contains("Ready to accept").then_some(address))?;
-        fill(address)?;
-        started.push((name, child));
-    }
-    Ok(started)
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let folder = folder.join(policy);
+    std::fs::create_dir(&folder)?;
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--maxclients", "12000", "--appendonly", "yes"]);
+    command.args(["--appendfsync", policy, "--port", &address.port().to_string(), "--dir"]).arg(folder);
+    let child = Child::start(command, |line| line.contains("Ready to accept").then_some(address))?;
+    fill(address)?;
+    Ok(Some(child))
 }
 
 fn fill(address: SocketAddr) -> Result<()> {
