@@ -16,6 +16,7 @@ mod committing;
 mod failure;
 mod hub;
 mod office;
+mod sequences;
 mod stewarding;
 #[cfg(test)]
 mod tests;
