@@ -470,7 +470,8 @@ impl Connection {
                         format!("terminal {number}: a PIN answers the void of sequence {}", flight.sequence)
                     }),
                 }
-                desk.book.push(self.sale(sold, flight.variety));
+                let resumed = flight.purpose == Purpose::Resumed;
+                desk.book.push(Sale { resumed, ..self.sale(sold, flight.variety) });
             }
             Meaning::Unasked(sold) => desk.book.push(self.sale(sold, UNASKED)),
             Meaning::Declined(flight, reason) => {
@@ -557,7 +558,7 @@ impl Connection {
 
     fn sale(&self, sold: &Sold, variety: u16) -> Sale {
         let Sold { sequence, reference, pin, serial, .. } = *sold;
-        Sale { sequence, reference, terminal: self.terminal, variety, pin, serial }
+        Sale { sequence, reference, terminal: self.terminal, variety, resumed: false, pin, serial }
     }
 
     fn put(&mut self, request: &Request) {
