@@ -8,12 +8,16 @@
 
 mod client;
 mod echo;
+mod floor;
+mod idle;
 mod pinwheel;
 mod process;
 mod redis;
+mod till;
 
 use client::Measured;
 use process::{Child, Result, pin};
+use std::path::PathBuf;
 use std::time::Duration;
 
 fn main() -> Result<()> {
@@ -58,14 +62,18 @@ enum Load {
     Closed { connections: usize, window: usize },
     /// A thousand sales a second.
     Paced,
+    /// Terminals that are logged in and silent.
+    Idle,
 }
 
 impl std::str::FromStr for Load {
     type Err = Box<dyn std::error::Error>;
 
     fn from_str(text: &str) -> Result<Self> {
-        if text == "paced" {
-            return Ok(Self::Paced);
+        match text {
+            "paced" => return Ok(Self::Paced),
+            "idle" => return Ok(Self::Idle),
+            _ => {}
         }
         let (connections, window) = text.split_once('x').unwrap_or((text, "1"));
         Ok(Self::Closed { connections: connections.parse()?, window: window.parse()? })
@@ -104,19 +112,25 @@ impl Options {
     fn connections_max(&self) -> usize {
         let closed = |load: &Load| match load {
             Load::Closed { connections, .. } => *connections,
-            Load::Paced => PACED_CONNECTIONS,
+            Load::Paced | Load::Idle => PACED_CONNECTIONS,
         };
         self.loads.iter().map(closed).max().unwrap_or(PACED_CONNECTIONS)
     }
 }
 
 impl Load {
+    /// Whether the subjects are compared under it.
+    fn is_of_sales(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Paced)
+    }
+
     /// The most that clear and sealed together may sell.
     fn pins_per_second(&self) -> f64 {
         match self {
             Self::Closed { window: 1, .. } => 0.6e6,
             Self::Closed { .. } => 6e6,
             Self::Paced => 2e3,
+            Self::Idle => 0.0,
         }
     }
 }
@@ -125,11 +139,17 @@ struct Subjects {
     bare: Vec<(&'static str, client::Shape, Child)>,
     pinwheel: Option<pinwheel::Pinwheel>,
     sold: Vec<(&'static str, bool)>,
+    folder: PathBuf,
 }
 
 impl Subjects {
     fn start(options: &Options, folder: &std::path::Path) -> Result<Self> {
-        let mut bare = Vec::new();
+        let mut subjects =
+            Self { bare: Vec::new(), pinwheel: None, sold: Vec::new(), folder: folder.to_owned() };
+        if !options.loads.iter().any(Load::is_of_sales) {
+            return Ok(subjects);
+        }
+        let bare = &mut subjects.bare;
         if options.wants(ECHO) {
             bare.push((ECHO, client::ECHO, Child::this("echo", &["serve-echo"])?));
         }
@@ -146,20 +166,21 @@ impl Subjects {
         }
         let mut sold = vec![("Pinwheel, clear", true), ("Pinwheel, sealed", false)];
         sold.retain(|(name, _)| options.wants(name));
-        let pinwheel = if sold.is_empty() {
-            None
-        } else {
+        if !sold.is_empty() {
             println!("minting {} PINs for Pinwheel to sell …", options.stock);
             let folder = folder.join("network");
-            Some(pinwheel::Pinwheel::start(&folder, options.connections_max(), options.stock)?)
-        };
-        Ok(Self { bare, pinwheel, sold })
+            subjects.pinwheel =
+                Some(pinwheel::Pinwheel::start(&folder, options.connections_max(), options.stock)?);
+        }
+        subjects.sold = sold;
+        Ok(subjects)
     }
 
     fn bear(&self, load: Load, time: Duration) -> Result<()> {
         match load {
             Load::Closed { connections, window } => self.measure(connections, window, time),
             Load::Paced => self.measure_paced(time),
+            Load::Idle => idle::measure(&self.folder.join("idle")),
         }
     }
 

@@ -68,6 +68,11 @@ impl Child {
         Err("the server works although nothing is asked of it".into())
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Processor seconds so far.
     pub(crate) fn cpu_s(&self) -> f64 {
         cpu_s(self.process.id())
