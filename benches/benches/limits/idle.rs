@@ -5,6 +5,7 @@ use crate::pinwheel::{self, Pinwheel};
 use crate::process::Result;
 use crate::till::Till;
 use std::path::Path;
+use std::time::Duration;
 
 /// Logs terminals in, then has each sell as much as a seller remembers of it.
 pub(crate) fn measure(data: &Path) -> Result<()> {
@@ -62,8 +63,9 @@ struct Memory {
 }
 
 impl Memory {
-    /// When it has come to rest.
+    /// When it has come to rest, and its sessions too.
     fn of(network: &Pinwheel) -> Result<Self> {
+        std::thread::sleep(2 * Duration::from_millis(engine::limits::REST_MS));
         network.child.await_rest()?;
         let status = std::fs::read_to_string(format!("/proc/{}/status", network.child.id()))?;
         let bytes = |name: &str| -> Result<f64> {

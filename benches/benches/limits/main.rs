@@ -13,6 +13,7 @@ mod idle;
 mod pinwheel;
 mod process;
 mod redis;
+mod restart;
 mod till;
 
 use client::Measured;
@@ -39,8 +40,10 @@ fn main() -> Result<()> {
     }
     pin(std::process::id(), &CLIENT_CORE.to_string());
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let subjects = Subjects::start(&options, folder.path())?;
-    println!("{HEAD}");
+    let mut subjects = Subjects::start(&options, folder.path())?;
+    if options.loads.iter().any(Load::is_of_sales) {
+        println!("{HEAD}");
+    }
     for load in &options.loads {
         subjects.bear(*load, options.time)?;
     }
@@ -53,6 +56,7 @@ struct Options {
     /// Those whose names contain one of these; empty: all.
     subjects: Vec<String>,
     stock: u32,
+    restart_pins: u32,
 }
 
 /// What a subject has to bear.
@@ -64,6 +68,10 @@ enum Load {
     Paced,
     /// Terminals that are logged in and silent.
     Idle,
+    /// The first sale after a start with a large stock.
+    Cold,
+    /// The first sale after a start with a long journal.
+    Recovery,
 }
 
 impl std::str::FromStr for Load {
@@ -73,6 +81,8 @@ impl std::str::FromStr for Load {
         match text {
             "paced" => return Ok(Self::Paced),
             "idle" => return Ok(Self::Idle),
+            "cold" => return Ok(Self::Cold),
+            "recovery" => return Ok(Self::Recovery),
             _ => {}
         }
         let (connections, window) = text.split_once('x').unwrap_or((text, "1"));
@@ -84,6 +94,7 @@ impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
         let (mut loads, mut subjects) = (LOADS.to_owned(), String::new());
         let (mut time, mut stock) = (Duration::from_secs(4), None);
+        let mut restart_pins = RESTART_PINS;
         let mut words = arguments.iter().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().cloned().ok_or(format!("{word} wants a value"));
@@ -92,6 +103,7 @@ impl Options {
                 "--loads" => loads = value()?,
                 "--subjects" => subjects = value()?,
                 "--stock" => stock = Some(value()?.parse()?),
+                "--restart-pins" => restart_pins = value()?.parse()?,
                 // Cargo says so of itself.
                 "--bench" => {}
                 other => return Err(format!("unknown option {other}").into()),
@@ -101,7 +113,7 @@ impl Options {
         let subjects = subjects.split(',').filter(|name| !name.is_empty()).map(str::to_lowercase).collect();
         let wanted: f64 = loads.iter().map(Load::pins_per_second).sum();
         let stock = stock.unwrap_or((time.as_secs_f64() * wanted) as u32);
-        Ok(Self { time, loads, subjects, stock })
+        Ok(Self { time, loads, subjects, stock, restart_pins })
     }
 
     fn wants(&self, subject: &str) -> bool {
@@ -112,7 +124,7 @@ impl Options {
     fn connections_max(&self) -> usize {
         let closed = |load: &Load| match load {
             Load::Closed { connections, .. } => *connections,
-            Load::Paced | Load::Idle => PACED_CONNECTIONS,
+            _ => PACED_CONNECTIONS,
         };
         self.loads.iter().map(closed).max().unwrap_or(PACED_CONNECTIONS)
     }
@@ -130,7 +142,7 @@ impl Load {
             Self::Closed { window: 1, .. } => 0.6e6,
             Self::Closed { .. } => 6e6,
             Self::Paced => 2e3,
-            Self::Idle => 0.0,
+            Self::Idle | Self::Cold | Self::Recovery => 0.0,
         }
     }
 }
@@ -140,12 +152,20 @@ struct Subjects {
     pinwheel: Option<pinwheel::Pinwheel>,
     sold: Vec<(&'static str, bool)>,
     folder: PathBuf,
+    stocked: Option<restart::Stocked>,
+    restart_pins: u32,
 }
 
 impl Subjects {
     fn start(options: &Options, folder: &std::path::Path) -> Result<Self> {
-        let mut subjects =
-            Self { bare: Vec::new(), pinwheel: None, sold: Vec::new(), folder: folder.to_owned() };
+        let mut subjects = Self {
+            bare: Vec::new(),
+            pinwheel: None,
+            sold: Vec::new(),
+            folder: folder.to_owned(),
+            stocked: None,
+            restart_pins: options.restart_pins,
+        };
         if !options.loads.iter().any(Load::is_of_sales) {
             return Ok(subjects);
         }
@@ -176,11 +196,22 @@ impl Subjects {
         Ok(subjects)
     }
 
-    fn bear(&self, load: Load, time: Duration) -> Result<()> {
+    /// A network with millions of PINs that does not run; made when it is first wanted.
+    fn stocked(&mut self) -> Result<&mut Option<restart::Stocked>> {
+        if self.stocked.is_none() {
+            let folder = tempfile::tempdir_in(&self.folder)?.keep();
+            self.stocked = Some(restart::Stocked::prepare(&folder, self.restart_pins)?);
+        }
+        Ok(&mut self.stocked)
+    }
+
+    fn bear(&mut self, load: Load, time: Duration) -> Result<()> {
         match load {
             Load::Closed { connections, window } => self.measure(connections, window, time),
             Load::Paced => self.measure_paced(time),
             Load::Idle => idle::measure(&self.folder.join("idle")),
+            Load::Cold => self.stocked()?.as_ref().map_or(Ok(()), restart::Stocked::start_cold),
+            Load::Recovery => self.stocked()?.take().map_or(Ok(()), restart::Stocked::recover),
         }
     }
 
@@ -256,7 +287,8 @@ const HEAD: &str =
     "subject                  answers/s    p50 µs    p99 µs  p99.9 µs     CPU /durable  / always";
 const SERVER_CORE: u32 = 0;
 const CLIENT_CORE: u32 = 1;
-const LOADS: &str = "50,1000,4000,9000,50x64,paced";
+const LOADS: &str = "50,1000,4000,9000,50x64,paced,idle,cold,recovery";
+const RESTART_PINS: u32 = 10_000_000;
 const PACED_CONNECTIONS: usize = 50;
 const ECHO: &str = "echo";
 const DURABLE: &str = "durable echo";

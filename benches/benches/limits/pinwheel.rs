@@ -112,6 +112,11 @@ impl Pinwheel {
         text.lines().skip(1).map(|line| key_row(line).ok_or_else(|| "a line is no key".into())).collect()
     }
 
+    /// Ends it in good order; the data directory stays.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.child.end()
+    }
+
     /// Waits until everything that was minted can be sold.
     fn await_stock(&self, stock: u64) -> Result<()> {
         let until = Instant::now() + STOCK_TIME_MAX;
