@@ -198,6 +198,7 @@ impl Counter {
     ///
     /// # Panics
     /// When a PIN is not sold.
+    #[inline(never)]
     pub fn sell(&mut self, frames: &mut [Frame]) {
         let mut out = [0; REPLY_BYTES_MAX];
         for (at, (frame, length)) in frames.iter_mut().enumerate() {

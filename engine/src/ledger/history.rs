@@ -5,10 +5,9 @@
 //! come together they are merged into one, so that a look-up searches few files.
 
 use crate::disk::{Disk, DiskError};
-use crate::ids::{KeyEpoch, PinId, TerminalId};
+use crate::ids::{IdMap, KeyEpoch, PinId, TerminalId};
 use crate::journal::record::VendName;
 use crate::seller::Answer;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use wire::message::SequenceState;
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,7 +27,9 @@ pub struct Outcome {
 pub struct History<D: Disk> {
     disk: Arc<D>,
     runs: Vec<Run<D>>,
-    pending: BTreeMap<VendName, Entry>,
+    /// Entries in no run yet, sorted: sequences leave a terminal's window in order, so most are put at the end.
+    pending: IdMap<TerminalId, Vec<Entry>>,
+    pending_count: usize,
 }
 
 /// Why the history cannot be read.
@@ -59,7 +60,7 @@ impl<D: Disk> History<D> {
             }
         }
         let runs = names.iter().map(|name| Run::open(&*disk, name)).collect::<Result<_, _>>()?;
-        Ok(Self { disk, runs, pending: BTreeMap::new() })
+        Ok(Self { disk, runs, pending: IdMap::default(), pending_count: 0 })
     }
 
     /// Takes in a sequence that left its window.
@@ -73,13 +74,13 @@ impl<D: Disk> History<D> {
             // Skipped and never used: nothing to remember.
             Answer::Open | Answer::Closed => return,
         };
-        self.pending.insert(vend, Entry { vend, state, detail, pin });
+        self.put(Entry { vend, state, detail, pin });
     }
 
     /// Takes in a reprint of a sequence that has left its window.
     pub fn add_reprint(&mut self, vend: VendName) {
         if let Some(entry) = self.entry(vend) {
-            self.pending.insert(vend, Entry { detail: entry.detail.saturating_add(1), ..entry });
+            self.put(Entry { detail: entry.detail.saturating_add(1), ..entry });
         }
     }
 
@@ -98,7 +99,7 @@ impl<D: Disk> History<D> {
     /// Entries in no run yet.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.pending_count
     }
 
     /// Writes what is in no run yet to one named after `number`, durably, merges runs if there are many, and returns
@@ -107,7 +108,10 @@ impl<D: Disk> History<D> {
     /// # Errors
     /// [`HistoryError`]; nothing changed then, but a file of that number may be left.
     pub fn write(&mut self, number: u64) -> Result<(Vec<String>, Vec<String>), HistoryError> {
-        let mut entries: Vec<Entry> = self.pending.values().copied().collect();
+        let mut terminals: Vec<TerminalId> = self.pending.keys().copied().collect();
+        terminals.sort_unstable();
+        let mut entries = Vec::with_capacity(self.pending_count);
+        terminals.iter().for_each(|terminal| entries.extend_from_slice(&self.pending[terminal]));
         let mut merged = self.runs.len();
         if !entries.is_empty() {
             while let Some(last) = merged.checked_sub(RUNS_MERGED).map(|from| &self.runs[from..merged])
@@ -118,30 +122,52 @@ impl<D: Disk> History<D> {
                 }
                 merged -= RUNS_MERGED;
             }
-            // Stable, and newest first: of several entries of a sequence the latest is kept.
-            entries.sort_by_key(|entry| entry.vend);
-            entries.dedup_by_key(|entry| entry.vend);
+            if merged < self.runs.len() {
+                // Stable, and newest first: of several entries of a sequence the latest is kept.
+                entries.sort_by_key(|entry| entry.vend);
+                entries.dedup_by_key(|entry| entry.vend);
+            }
             let name = format!("{DIRECTORY}/{number:016x}.run");
-            let mut bytes: Vec<u8> = entries.iter().flat_map(Entry::encode).collect();
+            let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
+            entries.iter().for_each(|entry| bytes.extend_from_slice(&entry.encode()));
             let mut header = [0; HEADER_BYTES];
             header[..8].copy_from_slice(MAGIC);
             header[8..16].copy_from_slice(&(entries.len() as u64).to_le_bytes());
             header[16..24].copy_from_slice(&xxh3_64(&bytes).to_le_bytes());
             self.disk.write(&name, &[&header, &bytes])?;
-            bytes.clear();
             let run = Run::open(&*self.disk, &name)?;
             let dropped = self.runs.drain(merged..).map(|run| run.name).collect();
             self.runs.push(run);
             self.pending.clear();
+            self.pending_count = 0;
             return Ok((self.names(), dropped));
         }
         Ok((self.names(), Vec::new()))
     }
 
+    fn put(&mut self, entry: Entry) {
+        let entries = self.pending.entry(entry.vend.terminal).or_default();
+        if entries.last().is_none_or(|last| last.vend < entry.vend) {
+            entries.push(entry);
+            self.pending_count += 1;
+            return;
+        }
+        match entries.binary_search_by_key(&entry.vend, |entry| entry.vend) {
+            Ok(at) => entries[at] = entry,
+            Err(at) => {
+                entries.insert(at, entry);
+                self.pending_count += 1;
+            }
+        }
+    }
+
     /// The latest entry of a sequence.
     fn entry(&self, vend: VendName) -> Option<Entry> {
-        let entry = self.pending.get(&vend).copied();
-        entry.or_else(|| self.runs.iter().rev().find_map(|run| run.find(vend)))
+        let pending = self.pending.get(&vend.terminal).and_then(|entries| {
+            let at = entries.binary_search_by_key(&vend, |entry| entry.vend).ok()?;
+            Some(entries[at])
+        });
+        pending.or_else(|| self.runs.iter().rev().find_map(|run| run.find(vend)))
     }
 
     fn names(&self) -> Vec<String> {

@@ -6,7 +6,7 @@
 
 pub mod sealed;
 
-use crate::ids::{KeyEpoch, TerminalId, VarietyId};
+use crate::ids::{IdMap, KeyEpoch, TerminalId, VarietyId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct Registry {
     dealers: BTreeMap<u32, Dealer>,
     /// Sorted by id: a million of them must stay cheap to copy.
     terminals: Vec<Terminal>,
-    by_face: BTreeMap<(u32, u64), VarietyId>,
+    by_face: IdMap<(u32, u64), VarietyId>,
 }
 
 impl Registry {

@@ -1,17 +1,17 @@
 //! The windows of all terminals that a worker, or a whole node's recovery, answers for.
 
 use super::{Answer, Window};
-use crate::ids::{KeyEpoch, TerminalId};
+use crate::ids::{IdMap, KeyEpoch, TerminalId};
 use crate::journal::Record;
 use crate::journal::record::VendName;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// Window by terminal.
-#[derive(Clone, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Default, Debug)]
 pub struct Windows {
-    by_terminal: HashMap<TerminalId, Window, BuildHasherDefault<IdHasher>>,
+    places: IdMap<TerminalId, u32>,
+    windows: Vec<(TerminalId, Window)>,
+    /// The place used last: a request looks at its terminal's window more than once.
+    recent: usize,
 }
 
 impl Windows {
@@ -23,7 +23,7 @@ impl Windows {
     /// What is known of a sequence; nothing was ever asked if its terminal has no window or its key epoch is yet to come.
     #[must_use]
     pub fn answer(&self, vend: VendName) -> Answer {
-        match self.by_terminal.get(&vend.terminal) {
+        match self.get(vend.terminal) {
             Some(window) if window.key_epoch() == vend.key_epoch => window.answer(vend.sequence),
             Some(window) if window.key_epoch() > vend.key_epoch => Answer::Closed,
             _ => Answer::Open,
@@ -45,59 +45,61 @@ impl Windows {
         key_epoch: KeyEpoch,
         mut left: impl FnMut(VendName, Answer),
     ) -> Option<&mut Window> {
-        match self.by_terminal.entry(terminal) {
-            Entry::Vacant(entry) => Some(entry.insert(Window::new(key_epoch))),
-            Entry::Occupied(entry) => {
-                let window = entry.into_mut();
-                if window.key_epoch() < key_epoch {
-                    let ended = std::mem::replace(window, Window::new(key_epoch));
-                    let key_epoch = ended.key_epoch();
-                    for (sequence, answer) in ended.answers() {
-                        left(VendName { terminal, key_epoch, sequence }, answer);
-                    }
-                }
-                (window.key_epoch() == key_epoch).then_some(window)
+        if self.windows.get(self.recent).is_none_or(|(found, _)| *found != terminal) {
+            self.recent = match self.places.get(&terminal) {
+                Some(place) => *place as usize,
+                None => self.insert(terminal, Window::new(key_epoch)),
+            };
+        }
+        let (_, window) = &mut self.windows[self.recent];
+        if window.key_epoch() < key_epoch {
+            let ended = std::mem::replace(window, Window::new(key_epoch));
+            let key_epoch = ended.key_epoch();
+            for (sequence, answer) in ended.answers() {
+                left(VendName { terminal, key_epoch, sequence }, answer);
             }
         }
+        (window.key_epoch() == key_epoch).then_some(window)
     }
 
-    /// Puts a window read back from a checkpoint in its place.
-    pub fn insert(&mut self, terminal: TerminalId, window: Window) {
-        self.by_terminal.insert(terminal, window);
+    /// Puts a window in its place, and says which that is.
+    pub fn insert(&mut self, terminal: TerminalId, window: Window) -> usize {
+        if let Some(place) = self.places.get(&terminal) {
+            self.windows[*place as usize].1 = window;
+            return *place as usize;
+        }
+        let place = self.windows.len();
+        self.places.insert(terminal, u32::try_from(place).expect("terminals are fewer"));
+        self.windows.push((terminal, window));
+        place
     }
 
     /// All windows, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (TerminalId, &Window)> {
-        self.by_terminal.iter().map(|(terminal, window)| (*terminal, window))
+        self.windows.iter().map(|(terminal, window)| (*terminal, window))
     }
 
     /// Splits the windows by home worker.
     #[must_use]
     pub fn split(self, workers: usize, home: impl Fn(TerminalId) -> usize) -> Vec<Self> {
         let mut parts = vec![Self::default(); workers];
-        for (terminal, window) in self.by_terminal {
+        for (terminal, window) in self.windows {
             parts[home(terminal)].insert(terminal, window);
         }
         parts
     }
-}
 
-/// Spreads terminal numbers, which the hub hands out and nobody can choose, over a table: Fibonacci hashing.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    fn get(&self, terminal: TerminalId) -> Option<&Window> {
+        self.places.get(&terminal).map(|place| &self.windows[*place as usize].1)
     }
 }
+
+impl PartialEq for Windows {
+    /// Whether both hold the same windows, whatever came first.
+    fn eq(&self, other: &Self) -> bool {
+        self.windows.len() == other.windows.len()
+            && self.iter().all(|(terminal, window)| other.get(terminal) == Some(window))
+    }
+}
+
+impl Eq for Windows {}

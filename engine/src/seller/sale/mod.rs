@@ -6,24 +6,24 @@
 //! ([`Seller::records`]) to the journal, in order. Every reply that was given out carries the count of records it
 //! depends on ([`Seller::made`] at that time, all of them to be safe) and may leave only when that many are durable.
 
+mod questions;
+mod vend;
+
 use super::library::{Library, Sealed};
 use super::{Answer, Windows};
-use crate::ids::{KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
-use crate::journal::record::{RecordBytes, VendName, WithdrawReason};
+use crate::ids::{IdMap, KeyEpoch, PinId, SellerId, TerminalId, VarietyId};
+use crate::journal::record::{RecordBytes, VendName};
 use crate::journal::{Record, Space};
 use crate::ledger as history;
-use crate::limits::{
-    BACK_OFF_MAX_MS, BACK_OFF_MIN_MS, PARK_MS_MAX, PARKED_VENDS_MAX, PING_INTERVAL_S,
-    RECORDS_RESERVED_AT_ONCE, REPRINTS_MAX, WAIT_MS,
-};
+use crate::limits::{BACK_OFF_MAX_MS, BACK_OFF_MIN_MS, PING_INTERVAL_S, RECORDS_RESERVED_AT_ONCE, WAIT_MS};
 use crate::pool::{Lane, Range};
-use crate::registry::{Registry, State};
+use crate::registry::Registry;
 use crate::time::Now;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use wire::message::{
-    Addresses, Attempt, DeclineReason, LaterReason, Login, Outcome, Pin, RefuseReason, Reply, Request,
-    Resolved, SequenceState, Serial, Sold, UNRESOLVED_MAX, Vend, WINDOW, Welcome,
+    Addresses, DeclineReason, LaterReason, Pin, RefuseReason, Reply, Request, SequenceState, Serial, Sold,
+    Vend, WINDOW, Welcome,
 };
 
 /// Sells to the terminals of one worker.
@@ -33,7 +33,7 @@ pub struct Seller<S> {
     library: Arc<Library<S>>,
     space: Arc<Space>,
     windows: Windows,
-    lanes: HashMap<VarietyId, Lane<S>>,
+    lanes: IdMap<VarietyId, Lane<S>>,
     parked: Vec<Parked>,
     records: Vec<RecordBytes>,
     made: u64,
@@ -101,7 +101,7 @@ impl<S: Sealed> Seller<S> {
             library,
             space,
             windows,
-            lanes: HashMap::new(),
+            lanes: IdMap::default(),
             parked: Vec::new(),
             records: Vec::new(),
             made: 0,
@@ -283,127 +283,9 @@ impl<S: Sealed> Seller<S> {
         }
     }
 
-    fn vend(&mut self, asker: &Asker, vend: &Vend, now: &Now, replies: &mut impl Replies) {
-        let refuse = |reason, replies: &mut _| refuse(asker, vend.sequence, reason, replies);
-        let Some(window) = self.windows.window(asker.terminal, asker.key_epoch) else {
-            return refuse(RefuseReason::Closed, replies);
-        };
-        let answer = window.answer(vend.sequence);
-        if answer == Answer::Closed {
-            return refuse(RefuseReason::Closed, replies);
-        }
-        let news = window.news_of(vend.sequence, vend.confirmed);
-        if answer == Answer::Open {
-            if news == 0 && window.admit(vend.sequence).is_ok() {
-                return self.sell_open(asker, vend, now, replies);
-            }
-            return self.vend_after_news(asker, vend, news, now, replies);
-        }
-        self.note_confirmed(asker, vend.sequence, news, now);
-        if vend.attempt == Attempt::First {
-            return refuse(RefuseReason::SequenceUsed, replies);
-        }
-        let asked = self.registry.variety_by_face(vend.product, vend.face_value);
-        match answer {
-            Answer::Sold { pin, state, .. } => {
-                let Some(shelf) = self.library.shelf(pin) else {
-                    return later(asker, vend.sequence, LaterReason::Busy, replies);
-                };
-                if asked != Some(shelf.variety) {
-                    refuse(RefuseReason::OtherVariety, replies);
-                } else if state == SequenceState::Voided {
-                    replies.reply(asker, &state_of(vend.sequence, &answer));
-                } else {
-                    self.reply_sold(asker, vend.sequence, pin, 0, replies);
-                }
-            }
-            Answer::Declined { variety, .. } if variety != VarietyId(0) && asked != Some(variety) => {
-                refuse(RefuseReason::OtherVariety, replies);
-            }
-            Answer::Declined { reason, .. } => {
-                replies.reply(asker, &Reply::Declined { sequence: vend.sequence, reason });
-            }
-            Answer::Blocked => {
-                let reason = DeclineReason::Blocked;
-                replies.reply(asker, &Reply::Declined { sequence: vend.sequence, reason });
-            }
-            Answer::Open | Answer::Closed => unreachable!("handled above"),
-        }
-    }
-
-    /// A vend whose confirmations may make the room that it needs.
-    fn vend_after_news(
-        &mut self,
-        asker: &Asker,
-        vend: &Vend,
-        news: u64,
-        now: &Now,
-        replies: &mut impl Replies,
-    ) {
-        self.note_confirmed(asker, vend.sequence, news, now);
-        let (terminal, key_epoch) = (asker.terminal, asker.key_epoch);
-        let Some(window) = self.windows.window(terminal, key_epoch) else { return };
-        if window.admit(vend.sequence).is_err() {
-            let (next, aged) = (window.next_sequence(), window.aged(now.unix_ms));
-            self.note_confirmed(asker, next, aged, now);
-        }
-        let Some(window) = self.windows.window(terminal, key_epoch) else { return };
-        match window.admit(vend.sequence) {
-            Ok(()) => self.sell_open(asker, vend, now, replies),
-            Err(_) => refuse(asker, vend.sequence, RefuseReason::WindowFull, replies),
-        }
-    }
-
-    /// A vend for a sequence that has no answer yet and fits the window.
-    fn sell_open(&mut self, asker: &Asker, vend: &Vend, now: &Now, replies: &mut impl Replies) {
-        if self.stopping {
-            return later(asker, vend.sequence, LaterReason::Stopping, replies);
-        }
-        // It waits no longer, whatever comes of it now: else it could get a PIN after a final decline.
-        self.unpark(|parked| parked.asker.is_same_vend(parked.vend.sequence, asker, vend.sequence));
-        let variety = self.registry.variety_by_face(vend.product, vend.face_value);
-        let active = self.registry.dealer(asker.dealer).is_some_and(|dealer| dealer.state == State::Active);
-        match variety {
-            _ if !active => {
-                let variety = variety.unwrap_or(VarietyId(0));
-                self.decline(asker, vend, DeclineReason::DealerInactive, variety, now, replies);
-            }
-            None => self.decline(asker, vend, DeclineReason::NoSuchVariety, VarietyId(0), now, replies),
-            Some(variety) => self.sell(asker, vend, variety, now, replies),
-        }
-    }
-
-    /// Claims, opens and records; or parks the vend until a PIN arrives.
-    fn sell(
-        &mut self,
-        asker: &Asker,
-        vend: &Vend,
-        variety: VarietyId,
-        now: &Now,
-        replies: &mut impl Replies,
-    ) {
-        let first_day = self.first_day(variety, now);
-        loop {
-            // One record for the sale and one for a damaged PIN in its place: nothing may fail after the claim.
-            if !self.reserve(2) {
-                return later(asker, vend.sequence, LaterReason::Disk, replies);
-            }
-            let lane = self.lanes.entry(variety).or_default();
-            let Some((pin, shelf)) = lane.claim(|shelf| shelf.last_day >= first_day) else {
-                return self.park(asker, vend, variety, now, replies);
-            };
-            let Some((secret, serial)) = shelf.content.open(pin.index()) else {
-                let at = u32::from(pin.index());
-                let span = Span { block: pin.block(), start: at, end: at + 1 };
-                let reason = WithdrawReason::Damaged;
-                self.record(&Record::Withdrawn { span, variety, reason, at_ms: now.unix_ms });
-                continue;
-            };
-            let expiry = shelf.content.expiry();
-            let vend_name = asker.names(vend.sequence);
-            let confirmed = vend.confirmed;
-            self.record(&Record::Sold { vend: vend_name, pin, variety, confirmed, at_ms: now.unix_ms });
-            return replies.reply(asker, &sold(vend.sequence, pin, 0, expiry, secret, serial));
+    fn end_lookup(&mut self, lookup: &Lookup) {
+        if lookup.reprint {
+            self.reprinting.remove(&lookup.asker.names(lookup.sequence));
         }
     }
 
@@ -411,155 +293,6 @@ impl<S: Sealed> Seller<S> {
     fn first_day(&self, variety: VarietyId, now: &Now) -> u32 {
         let life = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
         now.day().saturating_add(life)
-    }
-
-    fn park(
-        &mut self,
-        asker: &Asker,
-        vend: &Vend,
-        variety: VarietyId,
-        now: &Now,
-        replies: &mut impl Replies,
-    ) {
-        if self.parked.len() >= PARKED_VENDS_MAX {
-            return later(asker, vend.sequence, LaterReason::Busy, replies);
-        }
-        let wait_ms = u64::from(vend.deadline_ms).min(PARK_MS_MAX);
-        let until_ms = now.monotonic_ms + wait_ms;
-        self.parked.push(Parked { asker: *asker, vend: *vend, variety, until_ms });
-        self.dry.push(variety);
-    }
-
-    fn decline(
-        &mut self,
-        asker: &Asker,
-        vend: &Vend,
-        reason: DeclineReason,
-        variety: VarietyId,
-        now: &Now,
-        replies: &mut impl Replies,
-    ) {
-        if !self.reserve(1) {
-            return later(asker, vend.sequence, LaterReason::Disk, replies);
-        }
-        let (vend, confirmed) = (asker.names(vend.sequence), vend.confirmed);
-        self.record(&Record::Declined { vend, reason, variety, confirmed, at_ms: now.unix_ms });
-        replies.reply(asker, &Reply::Declined { sequence: vend.sequence, reason });
-    }
-
-    fn confirm(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
-        match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, false, replies),
-            Answer::Open => refuse(asker, sequence, RefuseReason::NothingSold, replies),
-            Answer::Sold { state: SequenceState::Sold, .. }
-                if !self.note_confirmed(asker, sequence + 1, 1, now) =>
-            {
-                later(asker, sequence, LaterReason::Disk, replies);
-            }
-            _ => self.status(asker, sequence, replies),
-        }
-    }
-
-    fn void(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
-        let vend = asker.names(sequence);
-        let at_ms = now.unix_ms;
-        let fact = match self.answer(asker, sequence) {
-            Answer::Closed => return self.look_up(asker, sequence, false, replies),
-            Answer::Open => {
-                let window = self.windows.window(asker.terminal, asker.key_epoch);
-                if window.is_none_or(|window| window.admit(sequence).is_err()) {
-                    return refuse(asker, sequence, RefuseReason::WindowFull, replies);
-                }
-                Some(Record::Blocked { vend, at_ms })
-            }
-            Answer::Sold { pin, state: SequenceState::Sold, .. } => {
-                let variety = self.library.shelf(pin).map_or(VarietyId(0), |shelf| shelf.variety);
-                Some(Record::Voided { vend, pin, variety, at_ms })
-            }
-            Answer::Sold { .. } | Answer::Declined { .. } | Answer::Blocked => None,
-        };
-        if let Some(fact) = fact {
-            if !self.reserve(1) {
-                return later(asker, sequence, LaterReason::Disk, replies);
-            }
-            self.unpark(|parked| parked.asker.is_same_vend(parked.vend.sequence, asker, sequence));
-            self.record(&fact);
-        }
-        self.status(asker, sequence, replies);
-    }
-
-    fn status(&mut self, asker: &Asker, sequence: u64, replies: &mut impl Replies) {
-        match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, false, replies),
-            answer => replies.reply(asker, &state_of(sequence, &answer)),
-        }
-    }
-
-    fn reprint(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
-        match self.answer(asker, sequence) {
-            Answer::Closed => self.look_up(asker, sequence, true, replies),
-            Answer::Sold { state: SequenceState::Voided, .. }
-            | Answer::Open
-            | Answer::Declined { .. }
-            | Answer::Blocked => refuse(asker, sequence, RefuseReason::NothingSold, replies),
-            Answer::Sold { pin, copies, .. } => self.reprint_sold(asker, sequence, pin, copies, now, replies),
-        }
-    }
-
-    fn reprint_sold(
-        &mut self,
-        asker: &Asker,
-        sequence: u64,
-        pin: PinId,
-        copies: u8,
-        now: &Now,
-        replies: &mut impl Replies,
-    ) {
-        if copies >= REPRINTS_MAX {
-            return refuse(asker, sequence, RefuseReason::ReprintLimit, replies);
-        }
-        if !self.reserve(1) {
-            return later(asker, sequence, LaterReason::Disk, replies);
-        }
-        self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
-        self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
-    }
-
-    fn resolve(&mut self, asker: &Asker, login: &Login) -> Resolved {
-        let unknown = Outcome { seller: SellerId(0), sequence: 0, state: SequenceState::Open, reference: 0 };
-        let mut resolved = Resolved { count: login.count, outcomes: [unknown; UNRESOLVED_MAX] };
-        let brought = &login.unresolved[..usize::from(login.count).min(UNRESOLVED_MAX)];
-        for (outcome, &(seller, sequence)) in resolved.outcomes.iter_mut().zip(brought) {
-            let (state, reference) = if seller == self.id {
-                let answer = self.answer(asker, sequence);
-                (answer.state(), answer.reference())
-            } else {
-                (SequenceState::InDoubt, 0)
-            };
-            *outcome = Outcome { seller, sequence, state, reference };
-        }
-        resolved
-    }
-
-    fn answer(&mut self, asker: &Asker, sequence: u64) -> Answer {
-        let window = self.windows.window(asker.terminal, asker.key_epoch);
-        window.map_or(Answer::Closed, |window| window.answer(sequence))
-    }
-
-    fn look_up(&mut self, asker: &Asker, sequence: u64, reprint: bool, replies: &mut impl Replies) {
-        if sequence == 0 {
-            return refuse(asker, sequence, RefuseReason::NothingSold, replies);
-        }
-        if reprint && !self.reprinting.insert(asker.names(sequence)) {
-            return later(asker, sequence, LaterReason::Busy, replies);
-        }
-        self.lookups.push(Lookup { asker: *asker, reprint, sequence });
-    }
-
-    fn end_lookup(&mut self, lookup: &Lookup) {
-        if lookup.reprint {
-            self.reprinting.remove(&lookup.asker.names(lookup.sequence));
-        }
     }
 
     fn reply_sold(
