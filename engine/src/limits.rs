@@ -25,6 +25,8 @@ pub const LOGIN_MS_MAX: u64 = 10_000;
 pub const PING_INTERVAL_S: u16 = 60;
 /// A session that was silent this long is ended, in milliseconds.
 pub const IDLE_MS_MAX: u64 = 120_000;
+/// A session that was silent this long gives back its buffers and expanded keys, in milliseconds.
+pub const REST_MS: u64 = 2_000;
 /// A session that takes none of its replies for this long is ended, in milliseconds.
 pub const STALL_MS_MAX: u64 = 10_000;
 /// How long the last words to a terminal may take to arrive, in milliseconds.

@@ -5,35 +5,51 @@
 
 use crate::frame::TAG_BYTES;
 use crate::session::Suite;
+use alloc::boxed::Box;
+use zeroize::Zeroizing;
 
 /// A sealed frame that does not open under this key at this counter.
 #[derive(Debug)]
 pub(crate) struct Unopened;
 
 pub(crate) struct Cipher {
-    key: Key,
+    secret: Zeroizing<[u8; 32]>,
+    /// The same key, ready to use: half a kilobyte, made at need.
+    key: Option<Box<Key>>,
     suite: Suite,
     counter: u64,
 }
 
 impl Cipher {
     pub(crate) fn new(suite: Suite, key: &[u8; 32]) -> Self {
-        Self { key: Key::new(suite, key), suite, counter: 0 }
+        Self { secret: Zeroizing::new(*key), key: None, suite, counter: 0 }
+    }
+
+    /// Gives back what the next frame can make again.
+    pub(crate) fn rest(&mut self) {
+        self.key = None;
     }
 
     /// Encrypts `message` in place and returns the tag.
     pub(crate) fn seal(&mut self, message: &mut [u8]) -> [u8; TAG_BYTES] {
         let counter = self.counter;
         self.counter = counter.checked_add(1).expect("no session lasts for 2^64 frames");
-        self.key.seal(self.suite, counter, message)
+        let suite = self.suite;
+        self.key().seal(suite, counter, message)
     }
 
     /// Decrypts ciphertext and tag in place and returns the message.
     pub(crate) fn open<'a>(&mut self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Unopened> {
         let next = self.counter.checked_add(1).ok_or(Unopened)?;
-        let message = self.key.open(self.suite, self.counter, sealed)?;
+        let (suite, counter) = (self.suite, self.counter);
+        let message = self.key().open(suite, counter, sealed)?;
         self.counter = next;
         Ok(message)
+    }
+
+    fn key(&mut self) -> &Key {
+        let Self { secret, key, suite, .. } = self;
+        key.get_or_insert_with(|| Box::new(Key::new(*suite, secret)))
     }
 }
 
@@ -120,6 +136,19 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cipher_that_rested_goes_on_where_it_was() {
+        for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+            let [mut rested, mut plain] = [(); 2].map(|()| Cipher::new(suite, &[7; 32]));
+            for round in 0..3 {
+                let [mut one, mut other] = [[round; 32]; 2];
+                assert_eq!(rested.seal(&mut one), plain.seal(&mut other));
+                assert_eq!(one, other);
+                rested.rest();
+            }
+        }
+    }
 
     #[test]
     fn a_frame_opens_once_and_only_at_its_place() {

@@ -8,12 +8,17 @@
 
 mod client;
 mod echo;
+mod floor;
+mod idle;
 mod pinwheel;
 mod process;
 mod redis;
+mod restart;
+mod till;
 
 use client::Measured;
 use process::{Child, Result, pin};
+use std::path::PathBuf;
 use std::time::Duration;
 
 fn main() -> Result<()> {
@@ -35,8 +40,10 @@ fn main() -> Result<()> {
     }
     pin(std::process::id(), &CLIENT_CORE.to_string());
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let subjects = Subjects::start(&options, folder.path())?;
-    println!("{HEAD}");
+    let mut subjects = Subjects::start(&options, folder.path())?;
+    if options.loads.iter().any(Load::is_of_sales) {
+        println!("{HEAD}");
+    }
     for load in &options.loads {
         settle();
         subjects.bear(*load, options.time)?;
@@ -56,6 +63,7 @@ struct Options {
     /// Those whose names contain one of these; empty: all.
     subjects: Vec<String>,
     stock: u32,
+    restart_pins: u32,
 }
 
 /// What a subject has to bear.
@@ -65,14 +73,24 @@ enum Load {
     Closed { connections: usize, window: usize },
     /// A thousand sales a second.
     Paced,
+    /// Terminals that are logged in and silent.
+    Idle,
+    /// The first sale after a start with a large stock.
+    Cold,
+    /// The first sale after a start with a long journal.
+    Recovery,
 }
 
 impl std::str::FromStr for Load {
     type Err = Box<dyn std::error::Error>;
 
     fn from_str(text: &str) -> Result<Self> {
-        if text == "paced" {
-            return Ok(Self::Paced);
+        match text {
+            "paced" => return Ok(Self::Paced),
+            "idle" => return Ok(Self::Idle),
+            "cold" => return Ok(Self::Cold),
+            "recovery" => return Ok(Self::Recovery),
+            _ => {}
         }
         let (connections, window) = text.split_once('x').unwrap_or((text, "1"));
         Ok(Self::Closed { connections: connections.parse()?, window: window.parse()? })
@@ -83,6 +101,7 @@ impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
         let (mut loads, mut subjects) = (LOADS.to_owned(), String::new());
         let (mut time, mut stock) = (Duration::from_secs(4), None);
+        let mut restart_pins = RESTART_PINS;
         let mut words = arguments.iter().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().cloned().ok_or(format!("{word} wants a value"));
@@ -91,6 +110,7 @@ impl Options {
                 "--loads" => loads = value()?,
                 "--subjects" => subjects = value()?,
                 "--stock" => stock = Some(value()?.parse()?),
+                "--restart-pins" => restart_pins = value()?.parse()?,
                 // Cargo says so of itself.
                 "--bench" => {}
                 other => return Err(format!("unknown option {other}").into()),
@@ -100,7 +120,7 @@ impl Options {
         let subjects = subjects.split(',').filter(|name| !name.is_empty()).map(str::to_lowercase).collect();
         let wanted: f64 = loads.iter().map(Load::pins_per_second).sum();
         let stock = stock.unwrap_or((time.as_secs_f64() * wanted) as u32);
-        Ok(Self { time, loads, subjects, stock })
+        Ok(Self { time, loads, subjects, stock, restart_pins })
     }
 
     fn wants(&self, subject: &str) -> bool {
@@ -111,19 +131,25 @@ impl Options {
     fn connections_max(&self) -> usize {
         let closed = |load: &Load| match load {
             Load::Closed { connections, .. } => *connections,
-            Load::Paced => PACED_CONNECTIONS,
+            _ => PACED_CONNECTIONS,
         };
         self.loads.iter().map(closed).max().unwrap_or(PACED_CONNECTIONS)
     }
 }
 
 impl Load {
+    /// Whether the subjects are compared under it.
+    fn is_of_sales(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Paced)
+    }
+
     /// The most that clear and sealed together may sell.
     fn pins_per_second(&self) -> f64 {
         match self {
             Self::Closed { window: 1, .. } => 0.6e6,
             Self::Closed { .. } => 6e6,
             Self::Paced => 2e3,
+            Self::Idle | Self::Cold | Self::Recovery => 0.0,
         }
     }
 }
@@ -132,11 +158,25 @@ struct Subjects {
     bare: Vec<(&'static str, client::Shape, Child)>,
     pinwheel: Option<pinwheel::Pinwheel>,
     sold: Vec<(&'static str, bool)>,
+    folder: PathBuf,
+    stocked: Option<restart::Stocked>,
+    restart_pins: u32,
 }
 
 impl Subjects {
     fn start(options: &Options, folder: &std::path::Path) -> Result<Self> {
-        let mut bare = Vec::new();
+        let mut subjects = Self {
+            bare: Vec::new(),
+            pinwheel: None,
+            sold: Vec::new(),
+            folder: folder.to_owned(),
+            stocked: None,
+            restart_pins: options.restart_pins,
+        };
+        if !options.loads.iter().any(Load::is_of_sales) {
+            return Ok(subjects);
+        }
+        let bare = &mut subjects.bare;
         if options.wants(ECHO) {
             bare.push((ECHO, client::ECHO, Child::this("echo", &["serve-echo"])?));
         }
@@ -153,20 +193,32 @@ impl Subjects {
         }
         let mut sold = vec![("Pinwheel, clear", true), ("Pinwheel, sealed", false)];
         sold.retain(|(name, _)| options.wants(name));
-        let pinwheel = if sold.is_empty() {
-            None
-        } else {
+        if !sold.is_empty() {
             println!("minting {} PINs for Pinwheel to sell …", options.stock);
             let folder = folder.join("network");
-            Some(pinwheel::Pinwheel::start(&folder, options.connections_max(), options.stock)?)
-        };
-        Ok(Self { bare, pinwheel, sold })
+            subjects.pinwheel =
+                Some(pinwheel::Pinwheel::start(&folder, options.connections_max(), options.stock)?);
+        }
+        subjects.sold = sold;
+        Ok(subjects)
     }
 
-    fn bear(&self, load: Load, time: Duration) -> Result<()> {
+    /// A network with millions of PINs that does not run; made when it is first wanted.
+    fn stocked(&mut self) -> Result<&mut Option<restart::Stocked>> {
+        if self.stocked.is_none() {
+            let folder = tempfile::tempdir_in(&self.folder)?.keep();
+            self.stocked = Some(restart::Stocked::prepare(&folder, self.restart_pins)?);
+        }
+        Ok(&mut self.stocked)
+    }
+
+    fn bear(&mut self, load: Load, time: Duration) -> Result<()> {
         match load {
             Load::Closed { connections, window } => self.measure(connections, window, time),
             Load::Paced => self.measure_paced(time),
+            Load::Idle => idle::measure(&self.folder.join("idle")),
+            Load::Cold => self.stocked()?.as_ref().map_or(Ok(()), restart::Stocked::start_cold),
+            Load::Recovery => self.stocked()?.take().map_or(Ok(()), restart::Stocked::recover),
         }
     }
 
@@ -242,7 +294,8 @@ const HEAD: &str =
     "subject                  answers/s    p50 µs    p99 µs  p99.9 µs     CPU /durable  / always";
 const SERVER_CORE: u32 = 0;
 const CLIENT_CORE: u32 = 1;
-const LOADS: &str = "50,1000,4000,9000,50x64,paced";
+const LOADS: &str = "50,1000,4000,9000,50x64,paced,idle,cold,recovery";
+const RESTART_PINS: u32 = 10_000_000;
 const PACED_CONNECTIONS: usize = 50;
 const ECHO: &str = "echo";
 const DURABLE: &str = "durable echo";

@@ -2,7 +2,7 @@
 
 use crate::client::Measured;
 use crate::process::{Child, Result};
-use engine::admin::{MintOrder, Reply, Request, VarietyRow, ask};
+use engine::admin::{KeyRow, MintOrder, Reply, Request, VarietyRow, ask};
 use loadgen::options::{Rate, RecheckChoice, RunOptions};
 use loadgen::outcome::Verdict;
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +16,7 @@ pub(crate) const NAME: &str = "pinwheel";
 
 /// A running network.
 pub(crate) struct Pinwheel {
-    child: Child,
+    pub(crate) child: Child,
     data: PathBuf,
     terminals: PathBuf,
 }
@@ -24,14 +24,7 @@ pub(crate) struct Pinwheel {
 impl Pinwheel {
     /// Starts one with so many terminals and PINs.
     pub(crate) fn start(data: &Path, terminals: usize, stock: u32) -> Result<Self> {
-        let target = stock.to_string();
-        let mut up = command(data)?;
-        up.args(["--json", "up", "--empty", "--clear", "--workers", "1", "--listen", "127.0.0.1:0"]);
-        up.args(["--low", &target, "--target", &target]);
-        let child = Child::start(up, |line| {
-            let said: serde_json::Value = serde_json::from_str(line).ok()?;
-            said["address"].as_str()?.parse().ok()
-        })?;
+        let child = up(data, "127.0.0.1:0", stock)?;
         child.unpin();
         let file = data.join("limits.csv");
         done(data, &Request::AddDealer { name: "Limits".to_owned() })?;
@@ -113,6 +106,17 @@ impl Pinwheel {
         })
     }
 
+    /// The terminals and their keys.
+    pub(crate) fn keys(&self) -> Result<Vec<KeyRow>> {
+        let text = std::fs::read_to_string(&self.terminals)?;
+        text.lines().skip(1).map(|line| key_row(line).ok_or_else(|| "a line is no key".into())).collect()
+    }
+
+    /// Ends it in good order; the data directory stays.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.child.end()
+    }
+
     /// Waits until everything that was minted can be sold.
     fn await_stock(&self, stock: u64) -> Result<()> {
         let until = Instant::now() + STOCK_TIME_MAX;
@@ -142,6 +146,30 @@ fn sample(child: &Child, is_over: &AtomicBool) -> Vec<(Instant, f64)> {
     samples
 }
 
+/// Starts this program as a network that keeps so many PINs at its seller.
+pub(crate) fn up(data: &Path, listen: &str, stock: u32) -> Result<Child> {
+    let target = stock.to_string();
+    let mut up = command(data)?;
+    up.args(["--json", "up", "--empty", "--clear", "--workers", "1", "--listen", listen]);
+    up.args(["--low", &target, "--target", &target]);
+    Child::start(up, |line| {
+        let said: serde_json::Value = serde_json::from_str(line).ok()?;
+        said["address"].as_str()?.parse().ok()
+    })
+}
+
+/// One line of a file of terminals.
+fn key_row(line: &str) -> Option<KeyRow> {
+    let [terminal, dealer, key_epoch, key] = line.split(',').collect::<Vec<_>>()[..] else { return None };
+    let key = serde_json::from_value(key.into()).ok()?;
+    Some(KeyRow {
+        terminal: terminal.parse().ok()?,
+        dealer: dealer.parse().ok()?,
+        key_epoch: key_epoch.parse().ok()?,
+        key,
+    })
+}
+
 /// This program as the `pinwheel` command.
 fn command(data: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -160,8 +188,8 @@ fn variety() -> VarietyRow {
     VarietyRow {
         id: 0,
         code: VARIETY.to_owned(),
-        product: 1,
-        face_value: 1000,
+        product: PRODUCT,
+        face_value: FACE_VALUE,
         currency: "ZAR".to_owned(),
         currency_digits: 2,
         name: "Limits".to_owned(),
@@ -174,6 +202,10 @@ fn order(count: u32) -> MintOrder {
     MintOrder { variety: VARIETY.to_owned(), count, length: 16, letters: false, check: false, expiry: 0 }
 }
 
+/// What is sold.
+pub(crate) const PRODUCT: u32 = 1;
+/// At this price.
+pub(crate) const FACE_VALUE: u64 = 1000;
 const VARIETY: &str = "limits";
 const MINT_MAX: u32 = 1_000_000;
 const STOCK_TIME_MAX: Duration = Duration::from_secs(60);

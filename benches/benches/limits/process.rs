@@ -68,6 +68,18 @@ impl Child {
         Err("the server works although nothing is asked of it".into())
     }
 
+    /// Ends it in good order.
+    pub(crate) fn end(mut self) -> Result<()> {
+        let asked = Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
+        let ended = self.process.wait()?;
+        if asked.success() && ended.success() { Ok(()) } else { Err(format!("it ended with {ended}").into()) }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Processor seconds so far.
     pub(crate) fn cpu_s(&self) -> f64 {
         cpu_s(self.process.id())

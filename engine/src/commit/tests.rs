@@ -37,8 +37,8 @@ fn record(sender: u64, number: u64) -> RecordBytes {
 fn journal(disk: &HeapDisk, visit: &mut dyn FnMut(u64, u64)) -> Journal<HeapDisk> {
     let options = JournalOptions::with_segment_bytes(256 << 10);
     let word = |record: &RecordBytes, at| u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
-    Journal::open(Arc::new(disk.clone()), options, Position(0), Position(0), &mut |_, record| {
-        visit(word(record, 8), word(record, 16));
+    Journal::open(Arc::new(disk.clone()), options, Position(0), Position(0), &mut |_, records| {
+        records.iter().for_each(|record| visit(word(record, 8), word(record, 16)));
         Ok(())
     })
     .unwrap()

@@ -36,10 +36,11 @@ impl<'a> Batch<'a> {
     }
 
     /// The records, in order.
-    pub fn records(&self) -> impl ExactSizeIterator<Item = &'a RecordBytes> + use<'a> {
+    #[must_use]
+    pub fn records(&self) -> &'a [RecordBytes] {
         let (records, rest) = self.bytes[SLOT_BYTES..].as_chunks::<RECORD_BYTES>();
         debug_assert!(rest.is_empty(), "a batch is whole slots");
-        records.iter()
+        records
     }
 
     /// Where the batch ends.
@@ -159,7 +160,7 @@ impl Chain {
         let mut at = 0;
         while let Some(batch) = Batch::parse(&bytes[at..], Position(start.0 + at as u64)) {
             if batch.end() > self.end {
-                batch.records().for_each(|record| visit(batch.end(), record));
+                batch.records().iter().for_each(|record| visit(batch.end(), record));
             }
             at += batch.bytes.len();
         }
@@ -237,7 +238,7 @@ mod tests {
         let mut bytes = Vec::new();
         chain.encode(&mut bytes, Position(128), &[record(1), record(2)]);
         let batch = Batch::parse(&bytes, Position(128)).unwrap();
-        assert_eq!(batch.records().copied().collect::<Vec<_>>(), [record(1), record(2)]);
+        assert_eq!(batch.records(), [record(1), record(2)]);
         let mut reader = before;
         assert!(reader.admit(&batch.header));
         assert_eq!(reader, chain);

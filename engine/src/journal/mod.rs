@@ -89,8 +89,8 @@ pub struct Journal<D: Disk> {
 impl<D: Disk> Journal<D> {
     /// Opens the journal of a node, or begins one where there is none.
     ///
-    /// `visit` is shown every record above `from` (below it all is folded into a checkpoint already; 0 without one), with
-    /// the position where its batch ends. `proven` is the highest position that anyone else knows to be durable, as a
+    /// `visit` is shown every batch's records above `from` (below it all is folded into a checkpoint already; 0 without
+    /// one), with the position where the batch ends. `proven` is the highest position that anyone else knows to be durable, as a
     /// checkpoint or upstream does. On return all that was visited is durable, whatever the last process left
     /// unsynced, and a batch of a new boot epoch is written.
     ///

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering::Release;
 /// Why the reader of the journal refuses a record.
 pub type VisitError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Is shown a record and where its batch ends.
-pub type Visit<'a> = dyn FnMut(Position, &RecordBytes) -> Result<(), VisitError> + 'a;
+/// Is shown the records of a batch and where it ends.
+pub type Visit<'a> = dyn FnMut(Position, &[RecordBytes]) -> Result<(), VisitError> + 'a;
 
 /// What was found when a journal was opened.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -176,11 +176,10 @@ impl<'a, D: Disk> Walk<'a, D> {
             self.recovery.batches += 1;
             self.proven = batch.header.proven;
             let end = batch.end();
-            if end > from {
-                for record in batch.records() {
-                    self.recovery.records += 1;
-                    visit(end, record).map_err(|source| JournalError::Record { position: end, source })?;
-                }
+            let records = batch.records();
+            if end > from && !records.is_empty() {
+                self.recovery.records += records.len() as u64;
+                visit(end, records).map_err(|source| JournalError::Record { position: end, source })?;
             }
             let length = (end.0 - position.0) as usize;
             self.last_batch = Some(self.tail..self.tail + length);

@@ -293,6 +293,11 @@ impl Record {
     }
 }
 
+/// The terminal that a record is about; for one that is about none, any number.
+pub(crate) fn terminal_of(bytes: &RecordBytes) -> TerminalId {
+    TerminalId(read_u64(bytes, TERMINAL))
+}
+
 fn put_vend(bytes: &mut RecordBytes, vend: VendName, variety: VarietyId, confirmed: u64, at_ms: u64) {
     put_u32(bytes, VARIETY, variety.0);
     put_u64(bytes, TERMINAL, vend.terminal.0);

@@ -32,8 +32,8 @@ fn open_from(
     proven: Position,
 ) -> Result<(HeapJournal, Vec<(Position, u64)>), JournalError> {
     let mut visited = Vec::new();
-    let journal = Journal::open(Arc::new(disk.clone()), options(), from, proven, &mut |end, record| {
-        visited.push((end, number(record)));
+    let journal = Journal::open(Arc::new(disk.clone()), options(), from, proven, &mut |end, records| {
+        visited.extend(records.iter().map(|record| (end, number(record))));
         Ok(())
     })?;
     Ok((journal, visited))

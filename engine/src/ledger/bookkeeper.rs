@@ -3,7 +3,7 @@
 use super::{CheckpointError, Checkpoints, Contradiction, History, HistoryError, Ledger, Outcome};
 use crate::disk::{Disk, DiskError};
 use crate::journal::batch::Batch;
-use crate::journal::record::{RecordBytes, UnknownRecord, VendName};
+use crate::journal::record::{RecordBytes, UnknownRecord, VendName, terminal_of};
 use crate::journal::{Journal, JournalError, JournalOptions, JournalReader, Position, Record, Upkeep};
 use crate::seller::Answer;
 use std::sync::Arc;
@@ -86,8 +86,8 @@ impl<D: Disk> Bookkeeper<D> {
         let mut history = History::open(disk.clone(), &checkpoint.runs)?;
         let mut ledger = checkpoint.ledger;
         let from = checkpoint.position;
-        let journal = Journal::open(disk.clone(), options, from, from, &mut |position, bytes| {
-            apply(&mut ledger, &mut history, position, bytes).map_err(Into::into)
+        let journal = Journal::open(disk.clone(), options, from, from, &mut |position, records| {
+            apply(&mut ledger, &mut history, position, records).map_err(Into::into)
         })?;
         let bookkeeper = Self {
             disk,
@@ -128,9 +128,7 @@ impl<D: Disk> Bookkeeper<D> {
             let rest = &shipment.bytes[(at.0 - shipment.start.0) as usize..];
             let batch =
                 Batch::parse(rest, at).expect("a shipment is whole batches, verified when they were read");
-            for record in batch.records() {
-                apply(ledger, history, batch.end(), record)?;
-            }
+            apply(ledger, history, batch.end(), batch.records())?;
             at = batch.end();
         }
         self.position = shipment.end;
@@ -185,7 +183,23 @@ impl<D: Disk> Bookkeeper<D> {
     }
 }
 
+/// Takes in the records of a batch.
 fn apply<D: Disk>(
+    ledger: &mut Ledger,
+    history: &mut History<D>,
+    position: Position,
+    records: &[RecordBytes],
+) -> Result<(), BookkeeperError> {
+    for records in records.chunks(WARMED_RECORDS) {
+        ledger.windows.warm(records.iter().map(terminal_of));
+        for bytes in records {
+            apply_one(ledger, history, position, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_one<D: Disk>(
     ledger: &mut Ledger,
     history: &mut History<D>,
     position: Position,
@@ -201,6 +215,9 @@ fn apply<D: Disk>(
         .apply(&record, |vend, answer| history.add(vend, &answer))
         .map_err(|source| BookkeeperError::Contradiction { position, source })
 }
+
+/// Records whose windows are fetched from memory together.
+const WARMED_RECORDS: usize = 64;
 
 #[cfg(test)]
 mod tests {

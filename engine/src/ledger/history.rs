@@ -27,7 +27,9 @@ pub struct Outcome {
 pub struct History<D: Disk> {
     disk: Arc<D>,
     runs: Vec<Run<D>>,
-    /// Entries in no run yet, sorted: sequences leave a terminal's window in order, so most are put at the end.
+    /// Entries in no run yet that came last, in the order they came: they are sorted only when somebody looks.
+    fresh: Vec<Entry>,
+    /// The other entries in no run yet, sorted: sequences leave a terminal's window in order, so most are put at the end.
     pending: IdMap<TerminalId, Vec<Entry>>,
     pending_count: usize,
 }
@@ -60,7 +62,7 @@ impl<D: Disk> History<D> {
             }
         }
         let runs = names.iter().map(|name| Run::open(&*disk, name)).collect::<Result<_, _>>()?;
-        Ok(Self { disk, runs, pending: IdMap::default(), pending_count: 0 })
+        Ok(Self { disk, runs, fresh: Vec::new(), pending: IdMap::default(), pending_count: 0 })
     }
 
     /// Takes in a sequence that left its window.
@@ -74,19 +76,18 @@ impl<D: Disk> History<D> {
             // Skipped and never used: nothing to remember.
             Answer::Open | Answer::Closed => return,
         };
-        self.put(Entry { vend, state, detail, pin });
+        self.fresh.push(Entry { vend, state, detail, pin });
     }
 
     /// Takes in a reprint of a sequence that has left its window.
     pub fn add_reprint(&mut self, vend: VendName) {
         if let Some(entry) = self.entry(vend) {
-            self.put(Entry { detail: entry.detail.saturating_add(1), ..entry });
+            self.fresh.push(Entry { detail: entry.detail.saturating_add(1), ..entry });
         }
     }
 
     /// How a sequence ended; `None` if it never left a window.
-    #[must_use]
-    pub fn find(&self, vend: VendName) -> Option<Outcome> {
+    pub fn find(&mut self, vend: VendName) -> Option<Outcome> {
         let entry = self.entry(vend)?;
         let is_sold = matches!(
             entry.state,
@@ -96,18 +97,13 @@ impl<D: Disk> History<D> {
         Some(Outcome { state: entry.state, pin: is_sold.then_some(PinId(entry.pin)), copies })
     }
 
-    /// Entries in no run yet.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.pending_count
-    }
-
     /// Writes what is in no run yet to one named after `number`, durably, merges runs if there are many, and returns
     /// the names for the next checkpoint and of files that are not needed once it is durable.
     ///
     /// # Errors
     /// [`HistoryError`]; nothing changed then, but a file of that number may be left.
     pub fn write(&mut self, number: u64) -> Result<(Vec<String>, Vec<String>), HistoryError> {
+        self.sort();
         let mut terminals: Vec<TerminalId> = self.pending.keys().copied().collect();
         terminals.sort_unstable();
         let mut entries = Vec::with_capacity(self.pending_count);
@@ -145,6 +141,12 @@ impl<D: Disk> History<D> {
         Ok((self.names(), Vec::new()))
     }
 
+    fn sort(&mut self) {
+        for entry in std::mem::take(&mut self.fresh) {
+            self.put(entry);
+        }
+    }
+
     fn put(&mut self, entry: Entry) {
         let entries = self.pending.entry(entry.vend.terminal).or_default();
         if entries.last().is_none_or(|last| last.vend < entry.vend) {
@@ -162,7 +164,8 @@ impl<D: Disk> History<D> {
     }
 
     /// The latest entry of a sequence.
-    fn entry(&self, vend: VendName) -> Option<Entry> {
+    fn entry(&mut self, vend: VendName) -> Option<Entry> {
+        self.sort();
         let pending = self.pending.get(&vend.terminal).and_then(|entries| {
             let at = entries.binary_search_by_key(&vend, |entry| entry.vend).ok()?;
             Some(entries[at])
@@ -294,7 +297,7 @@ mod tests {
             }
         }
         assert!(names.len() <= 2 * RUNS_MERGED, "{} runs", names.len());
-        let history = History::open(disk, &names).unwrap();
+        let mut history = History::open(disk, &names).unwrap();
         for number in 0..400 {
             let outcome = history.find(name(number)).unwrap();
             assert_eq!(outcome.pin, Some(PinId::new(BlockId(number), 3)));
@@ -321,7 +324,7 @@ mod tests {
         let (named, _) = history.write(1).unwrap();
         history.add(vend(2), &Answer::Blocked);
         history.write(2).unwrap();
-        let history = History::open(disk.clone(), &named).unwrap();
+        let mut history = History::open(disk.clone(), &named).unwrap();
         assert_eq!(disk.list(DIRECTORY).unwrap().len(), 1);
         assert!(history.find(vend(1)).is_some() && history.find(vend(2)).is_none());
     }

@@ -1,14 +1,13 @@
 //! The segments a node holds and what became of every PIN in them.
 
 use super::Spans;
-use crate::ids::{BlockId, PinId, Span, VarietyId};
+use crate::ids::{BlockId, IdMap, PinId, Span, VarietyId};
 use crate::journal::record::TransferFact;
-use std::collections::BTreeMap;
 
 /// Segments by block.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Inventory {
-    by_block: BTreeMap<BlockId, Vec<Holding>>,
+    by_block: IdMap<BlockId, Vec<Holding>>,
 }
 
 /// One segment that came to this node.
@@ -41,7 +40,9 @@ pub struct Contradiction {
 impl Inventory {
     /// All segments, by block and arrival.
     pub fn holdings(&self) -> impl Iterator<Item = &Holding> {
-        self.by_block.values().flatten()
+        let mut blocks: Vec<_> = self.by_block.iter().collect();
+        blocks.sort_unstable_by_key(|(block, _)| **block);
+        blocks.into_iter().flat_map(|(_, held)| held)
     }
 
     /// The highest ownership generation seen for any PIN of a span; 0: never seen.

@@ -96,6 +96,16 @@ impl Session {
         self.sent < self.output.len()
     }
 
+    /// Gives back what a silent session can do without.
+    pub(super) fn rest(&mut self) {
+        self.wire.rest();
+        if !self.has_unsent() {
+            self.output = Vec::new();
+            self.sent = 0;
+        }
+        self.input.shrink_to_fit();
+    }
+
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
         loop {
@@ -153,5 +163,5 @@ impl Session {
     }
 }
 
-/// How much buffer an idle session keeps, for each direction.
+/// How much buffer a session keeps between its sales, for each direction.
 const BUFFER_KEPT_BYTES: usize = 1024;

@@ -14,7 +14,7 @@ use crate::ids::VarietyId;
 use crate::ledger::Outcome;
 use crate::limits::{
     ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, LOOKUPS_MAX, OUTBOX_BYTES_MAX, READ_BYTES_MAX,
-    RECORDS_PER_REQUEST_MAX, SESSION_WAITING_BYTES_MAX, STALL_MS_MAX, STOP_MS_MAX, WAIT_MS,
+    RECORDS_PER_REQUEST_MAX, REST_MS, SESSION_WAITING_BYTES_MAX, STALL_MS_MAX, STOP_MS_MAX, WAIT_MS,
     WORKER_MESSAGES_MAX,
 };
 use crate::pool::Range;
@@ -471,6 +471,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                     self.end(key);
                     self.sessions.dismiss(key, ByeReason::Idle, 0, now.monotonic_ms);
                 }
+                Phase::LoggedIn if silent_ms > REST_MS => session.rest(),
                 Phase::Welcomed | Phase::LoggedIn => {}
             }
         }

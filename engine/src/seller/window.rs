@@ -132,6 +132,11 @@ impl Window {
         (self.bottom()..).zip(self.slots().map(|(answer, _)| answer))
     }
 
+    /// Looks at what the next record changes; the value means nothing.
+    pub(super) fn fetch(&self) -> u64 {
+        self.slots.front().map_or(0, |oldest| oldest.subject)
+    }
+
     /// What is known of a sequence.
     #[must_use]
     pub fn answer(&self, sequence: u64) -> Answer {

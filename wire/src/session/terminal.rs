@@ -18,7 +18,6 @@ pub struct TerminalHandshake {
 }
 
 /// What answers a hello.
-#[expect(clippy::large_enum_variant, reason = "a value on the stack, taken apart at once")]
 #[derive(Debug)]
 pub enum HandshakeInbound {
     /// The seller knows the key too.

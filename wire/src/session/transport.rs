@@ -7,7 +7,6 @@ use crate::frame::{Class, FrameError, HEADER_BYTES, Header, Kind, TRAILER_BYTES,
 use crate::session::{Mode, SessionError, Suite};
 
 /// The messages' protection.
-#[expect(clippy::large_enum_variant, reason = "nearly every session is sealed")]
 pub(super) enum Transport {
     Sealed { seal: Cipher, open: Cipher },
     Clear,
@@ -32,6 +31,13 @@ impl Transport {
         match self {
             Self::Sealed { .. } => Mode::Sealed,
             Self::Clear => Mode::Clear,
+        }
+    }
+
+    pub(super) fn rest(&mut self) {
+        if let Self::Sealed { seal, open } = self {
+            seal.rest();
+            open.rest();
         }
     }
 

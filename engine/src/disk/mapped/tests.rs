@@ -76,8 +76,8 @@ fn a_journal_on_real_files_is_read_back_shipped_and_recycled() {
     for _boot in 0..4 {
         let expected = next;
         let mut visited = 0;
-        let mut journal = Journal::open(Arc::clone(&disk), options, from, from, &mut |_, _| {
-            visited += 1;
+        let mut journal = Journal::open(Arc::clone(&disk), options, from, from, &mut |_, records| {
+            visited += records.len() as u64;
             Ok(())
         })
         .unwrap();
