@@ -1,7 +1,7 @@
 //! The network's books, asked for over the operators' socket: one JSON line each way.
 
 use crate::catalogue::Variety;
-use crate::check::{Findings, Wrong};
+use engine::ledger::SequenceFact;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -28,17 +28,19 @@ pub struct BooksError {
 pub(crate) struct Standing {
     /// By variety.
     pub stock: BTreeMap<String, Shelf>,
+    /// How far the journal was durable.
+    pub position: u64,
 }
 
 /// Where the PINs of a variety are.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
+    /// The books' number for it.
+    pub id: u32,
     /// What terminals ask for.
     pub variety: Variety,
     /// Not yet sold, anywhere in the network.
     pub unsold: u64,
-    /// Sold, and what was sold and then voided.
-    pub sold: u64,
 }
 
 impl Books {
@@ -64,16 +66,14 @@ impl Books {
                 let Reply::Varieties { varieties: rows } = self.ask("list_varieties")? else {
                     return Err(self.unexpected("no varieties"));
                 };
-                let variety = |code: &str| {
-                    let row = rows.iter().find(|row| row.code == code)?;
-                    Some(Variety { product: row.product, face_value: row.face_value })
-                };
                 let shelf = |status: StatusRow| {
                     let unsold = status.hub + status.in_transfer + status.at_seller;
-                    let variety = variety(&status.code)?;
-                    Some((status.code, Shelf { variety, unsold, sold: status.sold }))
+                    let row = rows.iter().find(|row| row.code == status.code)?;
+                    let variety = Variety { product: row.product, face_value: row.face_value };
+                    Some((status.code, Shelf { id: row.id, variety, unsold }))
                 };
-                return Ok(Standing { stock: varieties.into_iter().filter_map(shelf).collect() });
+                let stock = varieties.into_iter().filter_map(shelf).collect();
+                return Ok(Standing { stock, position: journal_durable });
             }
             if Instant::now() > until {
                 return Err(self.unexpected("sales do not reach the hub"));
@@ -93,16 +93,51 @@ impl Books {
         }
     }
 
+    /// Shows every fact about sequences from a journal position on, of `terminals` only if there are any.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub(crate) fn sequences(
+        &self,
+        since: u64,
+        terminals: &[u64],
+        mut take: impl FnMut(&SequenceFact),
+    ) -> Result<(), BooksError> {
+        let want = serde_json::json!({ "want": "sequences", "since": since, "terminals": terminals });
+        let mut seen = 0;
+        let reply = self.ask_in_parts(&want, |rows| {
+            seen += rows.len() as u64;
+            rows.iter().for_each(&mut take);
+        })?;
+        match reply {
+            Reply::SequencesEnd { rows } if rows == seen => Ok(()),
+            _ => Err(self.unexpected("not all sequences")),
+        }
+    }
+
     fn ask(&self, want: &str) -> Result<Reply, BooksError> {
+        self.ask_in_parts(&serde_json::json!({ "want": want }), |_| {})
+    }
+
+    fn ask_in_parts(
+        &self,
+        want: &serde_json::Value,
+        mut hear: impl FnMut(&[SequenceFact]),
+    ) -> Result<Reply, BooksError> {
         let failed = |source| BooksError { socket: self.socket.clone(), source };
         let asked = UnixStream::connect(&self.socket).and_then(|mut stream| {
             stream.set_read_timeout(Some(ANSWER_MAX))?;
-            writeln!(stream, "{{\"want\":\"{want}\"}}")?;
-            let mut lines = BufReader::new(stream).lines();
+            writeln!(stream, "{want}")?;
+            let mut lines = BufReader::with_capacity(LINE_BYTES, stream);
+            let mut line = String::new();
             loop {
-                let line = lines.next().unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()))?;
+                line.clear();
+                if lines.read_line(&mut line)? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 match serde_json::from_str(&line)? {
                     Reply::Progress => {}
+                    Reply::Sequences { rows } => hear(&rows),
                     Reply::No { reason } => return Err(io::Error::other(reason)),
                     reply => return Ok(reply),
                 }
@@ -116,42 +151,6 @@ impl Books {
     }
 }
 
-/// What terminals received of one variety.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Received {
-    /// In sales of this run.
-    pub sold: u64,
-    /// In sales that an earlier run began, and sequences whose outcome nobody knows: these may be in the books of
-    /// before or of after.
-    pub uncertain: u64,
-}
-
-/// Compares the books with what terminals received. With `shared`, others may have bought too.
-pub(crate) fn reconcile(
-    before: &Standing,
-    after: &Standing,
-    received: impl Fn(Variety) -> Received,
-    shared: bool,
-    findings: &mut Findings,
-) {
-    for (code, shelf) in &after.stock {
-        let Received { sold, uncertain } = received(shelf.variety);
-        let earlier = before.stock.get(code).map_or(0, |shelf| shelf.sold);
-        let booked = shelf.sold.saturating_sub(earlier);
-        if booked < sold {
-            findings.add(Wrong::Books, || {
-                format!(
-                    "{code}: terminals received {sold} PINs, the books hold {booked} as sold in that time"
-                )
-            });
-        } else if booked > sold + uncertain && !shared {
-            findings.add(Wrong::Books, || {
-                format!("{code}: {booked} PINs were sold by the books, terminals received {sold} (others bought? --shared)")
-            });
-        }
-    }
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 enum Reply {
@@ -159,6 +158,8 @@ enum Reply {
     Status { journal_durable: u64, journal_acknowledged: u64, varieties: Vec<StatusRow> },
     Varieties { varieties: Vec<VarietyRow> },
     Audit { balanced: bool, text: String },
+    Sequences { rows: Vec<SequenceFact> },
+    SequencesEnd { rows: u64 },
     No { reason: String },
 }
 
@@ -168,11 +169,11 @@ struct StatusRow {
     hub: u64,
     in_transfer: u64,
     at_seller: u64,
-    sold: u64,
 }
 
 #[derive(Debug, Deserialize)]
 struct VarietyRow {
+    id: u32,
     code: String,
     product: u32,
     face_value: u64,
@@ -181,29 +182,5 @@ struct VarietyRow {
 const SOCKET_FILE: &str = "pinwheel.sock";
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(120);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn standing(sold: u64) -> Standing {
-        let variety = Variety { product: 1, face_value: 2 };
-        Standing { stock: BTreeMap::from([("a".to_owned(), Shelf { variety, unsold: 5, sold })]) }
-    }
-
-    fn found(booked: u64, sold: u64, uncertain: u64, shared: bool) -> u64 {
-        let mut findings = Findings::default();
-        let received = |_| Received { sold, uncertain };
-        reconcile(&standing(100), &standing(100 + booked), received, shared, &mut findings);
-        findings.count(Wrong::Books)
-    }
-
-    #[test]
-    fn the_books_must_hold_what_was_received_no_less_and_no_more() {
-        assert_eq!(found(10, 10, 0, false), 0);
-        assert_eq!(found(9, 10, 0, true), 1, "a PIN was received and is not booked");
-        assert_eq!(found(11, 10, 0, false), 1, "a PIN was booked and not received");
-        assert_eq!(found(11, 10, 0, true), 0);
-        assert_eq!(found(11, 10, 1, false), 0);
-    }
-}
+/// About one line of many sequences.
+const LINE_BYTES: usize = 256 << 10;

@@ -15,6 +15,8 @@ pub(crate) struct Sale {
     pub terminal: u32,
     /// What was asked for, as an index among the run's varieties; [`UNASKED`] if nothing was.
     pub variety: u16,
+    /// An earlier run began it: the books may have had it before this run.
+    pub resumed: bool,
     /// The PIN.
     pub pin: Pin,
     /// The serial.
@@ -221,7 +223,7 @@ mod tests {
 
     fn sale(terminal: u32, sequence: u64, reference: u64, variety: u16, pin: &str, serial: &str) -> Sale {
         let (pin, serial) = (Pin::new(pin.as_bytes()).unwrap(), Serial::new(serial.as_bytes()).unwrap());
-        Sale { sequence, reference, terminal, variety, pin, serial }
+        Sale { sequence, reference, terminal, variety, resumed: false, pin, serial }
     }
 
     fn found(sales: &[Sale]) -> Findings {

@@ -2,7 +2,7 @@
 //!
 //! `options` is the command line, `run` conducts a run: it looks at the seller (`probe`), at what will limit the run
 //! (`preflight`), starts threads of connections (`thread`, `connection`, `sales`), and judges what they bring back
-//! (`check`, `books`, `outcome`). `summary`, `report` and `hlog` show it. `demo` runs a network of its own and kills it.
+//! (`check`, `books`, `receipts`, `outcome`). `summary`, `report` and `hlog` show it. `demo` runs a network of its own and kills it.
 
 mod books;
 mod catalogue;
@@ -18,6 +18,7 @@ pub mod outcome;
 mod pace;
 mod preflight;
 mod probe;
+mod receipts;
 mod report;
 pub mod run;
 mod sales;
@@ -31,4 +32,5 @@ mod words;
 pub use catalogue::Variety;
 pub use check::{Findings, Wrong};
 pub use environment::Environment;
+pub use receipts::Compared;
 pub use tally::{Counts, Interval, Reasons};

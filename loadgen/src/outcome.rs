@@ -3,6 +3,7 @@
 use crate::check::{Findings, Wrong};
 use crate::environment::Environment;
 use crate::options::{Rate, RunOptions};
+use crate::receipts::Compared;
 use crate::summary::grouped;
 use crate::tally::{Counts, Interval};
 use crate::words::OUT_OF_STOCK;
@@ -121,8 +122,12 @@ pub struct Own {
 pub struct Reconciled {
     /// Sales that the seller was asked about again.
     pub rechecked: u64,
-    /// Whether the books were compared; `None`: they were not at hand.
+    /// Whether the books agree with every receipt and balance; `None`: they were not compared.
     pub books: Option<bool>,
+    /// How far the receipts and the books agree.
+    pub compared: Option<Compared>,
+    /// Why the books could not be read after the run.
+    pub unread: Option<String>,
 }
 
 /// What a run is worth.
@@ -197,6 +202,7 @@ impl Outcome {
         if self.unanswered > 0 {
             why.push(format!("the seller did not say what became of {} sales", self.unanswered));
         }
+        why.extend(self.reconciled.unread.clone());
         if counts.sold == 0 {
             why.push("nothing was sold".to_owned());
         }
@@ -213,12 +219,16 @@ impl Outcome {
     /// The last part of the verdict's line: how far things were compared.
     #[must_use]
     pub fn comparison(&self) -> String {
-        let books = match self.reconciled.books {
-            Some(true) => "reconciled with the books",
-            Some(false) => "the books disagree",
-            None => "not reconciled with the books (--books)",
-        };
-        format!("{} sales rechecked with the seller, {books}", grouped(self.reconciled.rechecked))
+        let Reconciled { rechecked, books, compared, unread } = &self.reconciled;
+        let rechecked = format!("{} sales rechecked with the seller", grouped(*rechecked));
+        match (books, compared, unread) {
+            (Some(true), Some(compared), _) => {
+                format!("all {} receipts are in the books, {rechecked}", grouped(compared.agreed))
+            }
+            (Some(_), ..) => format!("the books disagree, {rechecked}"),
+            (None, _, Some(_)) => format!("the books cannot be read, {rechecked}"),
+            (None, ..) => format!("{rechecked}, not reconciled with the books (--books)"),
+        }
     }
 
     /// Sold twice, lost: the two that everybody asks for.

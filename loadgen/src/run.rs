@@ -1,8 +1,8 @@
 //! Conducts a run from the first look at the seller to the verdict.
 
-use crate::books::{Books, BooksError, Received, Standing, reconcile};
+use crate::books::{Books, BooksError, Standing};
 use crate::catalogue::Variety;
-use crate::check::{self, Book, Findings, UNASKED, Wrong};
+use crate::check::{self, Book, Findings, Wrong};
 use crate::desk::{Plan, Signal, Step};
 use crate::environment::{Environment, raise_open_files};
 use crate::live::Live;
@@ -11,11 +11,13 @@ use crate::outcome::{Load, Outcome, Own, Reconciled, Verdict};
 use crate::pace::Pace;
 use crate::preflight::{self, PreflightError};
 use crate::probe::{self, ProbeError};
+use crate::receipts::{Compared, Receipts, Sequence};
 use crate::sequences::{Sequences, SequencesError};
 use crate::tally::{Counts, Pieces, histogram};
 use crate::terminals::{self, Terminal, TerminalsError};
 use crate::thread::{self, Ended, Progress, Recheck, Report, ThreadError};
 use crate::{hlog, report};
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -108,14 +110,14 @@ pub fn run_and_say_when(
     let load = Load::of(options, target.to_string(), count, threads, now.len());
     let played = play(&plan, options, threads, &mut live, started)?;
     live.say_for_now("comparing every PIN with every other");
-    let mut outcome = gather(played, &plan, load, environment, notes, live.finish());
+    let mut gathered = gather(played, &plan, load, environment, notes, live.finish());
     let books = match (books, before) {
         (Some(books), Some(before)) => Some((books, before)),
         _ => None,
     };
-    judge(&mut outcome, options, &plan, books)?;
-    write_results(&outcome.0, options)?;
-    Ok(outcome.0)
+    judge(&mut gathered, options, &plan, books);
+    write_results(&gathered.outcome, options)?;
+    Ok(gathered.outcome)
 }
 
 fn resolve(target: &str) -> Result<SocketAddr, RunError> {
@@ -295,6 +297,16 @@ impl Conductor<'_, '_> {
     }
 }
 
+/// All threads' results.
+struct Gathered {
+    outcome: Outcome,
+    received: Vec<Book>,
+    /// Sequences whose outcome is not known.
+    open: HashSet<Sequence>,
+    /// Terminals that never came.
+    missing: usize,
+}
+
 fn gather(
     played: Played,
     plan: &Plan,
@@ -302,7 +314,7 @@ fn gather(
     environment: Environment,
     notes: Vec<String>,
     intervals: Vec<crate::tally::Interval>,
-) -> (Outcome, Vec<Book>, usize) {
+) -> Gathered {
     let (mut latency, mut service, mut counts) = (histogram(), histogram(), Counts::default());
     for interval in &intervals {
         counts.merge(&interval.counts);
@@ -311,7 +323,7 @@ fn gather(
     }
     let (mut findings, mut pieces, mut lateness) = (Findings::default(), Pieces::default(), histogram());
     let (mut cpu_ns, mut busiest_ns, mut unsent, mut unresolved, mut unanswered) = (0, 0, 0, 0, 0);
-    let mut books = Vec::new();
+    let (mut received, mut open) = (Vec::new(), HashSet::new());
     for ended in played.ended {
         findings.merge(&ended.findings);
         pieces.merge(&ended.pieces);
@@ -321,7 +333,8 @@ fn gather(
         unsent += ended.unsent;
         unresolved += ended.unresolved as u64;
         unanswered += ended.unanswered.saturating_sub(ended.unresolved) as u64;
-        books.push(ended.book);
+        received.push(ended.book);
+        open.extend(ended.open);
     }
     let busiest = busiest_ns as f64 / played.selling_ns as f64;
     let at = |quantile| lateness.value_at_quantile(quantile) / 1000;
@@ -335,12 +348,12 @@ fn gather(
         is_bottleneck: busiest > BUSY,
         is_late: late,
     };
-    check::check(&books, |terminal| plan.terminals[terminal as usize].id.0, &mut findings);
+    check::check(&received, |terminal| plan.terminals[terminal as usize].id.0, &mut findings);
     let outcome = Outcome {
         environment,
         load,
         began: plan.origin + Duration::from_nanos(plan.signal.start_ns.load(Acquire)),
-        reconciled: Reconciled { rechecked: counts.rechecked, books: None },
+        reconciled: Reconciled { rechecked: counts.rechecked, ..Reconciled::default() },
         counts,
         sold_in_time: pieces.total(played.selling_ns),
         intervals,
@@ -354,41 +367,50 @@ fn gather(
         notes,
         verdict: Verdict::Violated,
     };
-    (outcome, books, played.missing)
+    Gathered { outcome, received, open, missing: played.missing }
 }
 
-fn judge(
-    (outcome, received, missing): &mut (Outcome, Vec<Book>, usize),
-    options: &RunOptions,
-    plan: &Plan,
-    books: Option<(Books, Standing)>,
-) -> Result<(), RunError> {
+fn judge(gathered: &mut Gathered, options: &RunOptions, plan: &Plan, books: Option<(Books, Standing)>) {
+    let Gathered { outcome, received, open, missing } = gathered;
     if let Some((books, before)) = books {
-        let after = books.settled()?;
-        let (balanced, text) = books.audit()?;
-        if !balanced {
-            outcome.findings.add(Wrong::Books, || format!("the audit does not balance: {text}"));
-        }
-        let mut by_variety = vec![0; plan.varieties.len()];
-        let asked = received.iter().flat_map(Book::sales).filter(|sale| sale.variety != UNASKED);
-        asked.for_each(|sale| by_variety[usize::from(sale.variety)] += 1);
-        let uncertain = outcome.counts.resumed + outcome.unresolved;
-        let received = |variety: Variety| {
-            let at = plan.varieties.iter().position(|known| *known == variety);
-            // What was resumed may have been booked before the run.
-            let sold = at.map_or(0, |at| by_variety[at]);
-            Received {
-                sold: u64::saturating_sub(sold, outcome.counts.resumed),
-                uncertain: uncertain + outcome.counts.resumed,
-            }
-        };
         let mut findings = Findings::default();
-        reconcile(&before, &after, received, options.shared, &mut findings);
-        outcome.reconciled.books = Some(balanced && findings.is_empty());
+        match reconcile(&books, &before, received, std::mem::take(open), plan, options.shared, &mut findings)
+        {
+            Ok(compared) => {
+                outcome.reconciled.books = Some(findings.is_empty());
+                outcome.reconciled.compared = Some(compared);
+            }
+            Err(error) => outcome.reconciled.unread = Some(error.to_string()),
+        }
         outcome.findings.merge(&findings);
     }
     outcome.verdict = outcome.judge(options, *missing);
-    Ok(())
+}
+
+/// Holds every receipt against the books, and every sale in them since before the run against the receipts.
+fn reconcile(
+    books: &Books,
+    before: &Standing,
+    received: &[Book],
+    open: HashSet<Sequence>,
+    plan: &Plan,
+    shared: bool,
+    findings: &mut Findings,
+) -> Result<Compared, BooksError> {
+    let after = books.settled()?;
+    let (balanced, text) = books.audit()?;
+    if !balanced {
+        findings.add(Wrong::Books, || format!("the audit does not balance: {text}"));
+    }
+    let index = |variety: Variety| plan.varieties.iter().position(|known| *known == variety);
+    let varieties = after.stock.values().filter_map(|shelf| Some((shelf.id, index(shelf.variety)? as u16)));
+    let mut receipts = Receipts::new(received, &plan.terminals, varieties.collect(), open);
+    books.sequences(before.position, &[], |fact| receipts.take(fact, findings))?;
+    let owed = receipts.owed();
+    if !owed.is_empty() {
+        books.sequences(0, &owed, |fact| receipts.take_earlier(fact, findings))?;
+    }
+    Ok(receipts.finish(shared, findings))
 }
 
 fn write_results(outcome: &Outcome, options: &RunOptions) -> Result<(), RunError> {

@@ -130,6 +130,11 @@ impl Sales {
         sales + self.foreign.len()
     }
 
+    /// Sequences of this seller without a known outcome.
+    pub(crate) fn open(&self) -> impl Iterator<Item = u64> {
+        self.flights.iter().filter(|flight| flight.purpose != Purpose::Void).map(|flight| flight.sequence)
+    }
+
     /// Takes in a welcome. `reserved_below` says what an earlier process may have used at this seller; `variety` is the
     /// index of what it asked for at a sequence.
     pub(crate) fn welcome(

@@ -5,6 +5,7 @@ use crate::connection::{Connection, Question};
 use crate::desk::{Desk, Plan, Step};
 use crate::environment::thread_cpu_ns;
 use crate::pace::{Pace, Schedule};
+use crate::receipts::Sequence;
 use crate::sequences::{SequencesError, Writer};
 use crate::tally::{Interval, Pieces};
 use hdrhistogram::Histogram;
@@ -39,6 +40,8 @@ pub(crate) struct Ended {
     pub(crate) busy_ns: u64,
     /// Sequences whose outcome it does not know.
     pub(crate) unresolved: usize,
+    /// Those of them that it asked of the seller it last knew.
+    pub(crate) open: Vec<Sequence>,
     /// Questions after the run that were not answered.
     pub(crate) unanswered: usize,
     /// Open loop: vends that were due and never sent.
@@ -339,7 +342,12 @@ impl Thread {
             }
             unsent
         });
+        let open = self
+            .connections
+            .iter()
+            .flat_map(|connection| connection.sales.open().map(|sequence| (connection.terminal, sequence)));
         Ended {
+            open: open.collect(),
             unresolved: self.connections.iter().map(|connection| connection.sales.unresolved()).sum(),
             unanswered: self.connections.iter().map(Connection::outstanding).sum(),
             book: self.desk.book,

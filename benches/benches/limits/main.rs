@@ -45,9 +45,16 @@ fn main() -> Result<()> {
         println!("{HEAD}");
     }
     for load in &options.loads {
+        settle();
         subjects.bear(*load, options.time)?;
     }
     Ok(())
+}
+
+/// Waits until nothing that was written before is on its way to the disk any more.
+fn settle() {
+    // Without it the figures hold as well, only less steadily.
+    let _ = std::process::Command::new("sync").status();
 }
 
 struct Options {

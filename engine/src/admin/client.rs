@@ -50,7 +50,7 @@ pub fn ask(
             return Err(AskError::Lost(io::ErrorKind::UnexpectedEof.into()));
         }
         match serde_json::from_str(&line).map_err(io::Error::from)? {
-            progress @ Reply::Progress { .. } => hear(progress),
+            part @ (Reply::Progress { .. } | Reply::Sequences { .. }) => hear(part),
             reply => return Ok(reply),
         }
     }

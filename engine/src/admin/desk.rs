@@ -7,7 +7,7 @@ use crate::intake::{Alphabet, Profile, Progress, Recipe};
 use crate::network::{NotDone, Office};
 use crate::stock::Expiry;
 use crossbeam::channel::Sender;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 
 /// What an office does not know of the process it is in.
@@ -19,13 +19,14 @@ pub struct Site {
     pub stop: Option<Sender<()>>,
 }
 
-/// Does what was asked. `input` holds the file of an intake; `say` hears how far it is.
+/// Does what was asked. `input` holds the file of an intake; `say` hears how far it is, and what comes in parts; it fails when
+/// nobody listens any more.
 pub fn answer(
     request: Request,
     office: &Office,
     site: &Site,
     input: &mut dyn Read,
-    say: &mut dyn FnMut(Reply),
+    say: &mut dyn FnMut(Reply) -> io::Result<()>,
 ) -> Reply {
     try_answer(request, office, site, input, say)
         .unwrap_or_else(|error| Reply::No { reason: error.to_string() })
@@ -36,11 +37,12 @@ fn try_answer(
     office: &Office,
     site: &Site,
     input: &mut dyn Read,
-    say: &mut dyn FnMut(Reply),
+    say: &mut dyn FnMut(Reply) -> io::Result<()>,
 ) -> Result<Reply, NotDone> {
     let mut progress = |progress: Progress| {
         let step = format!("{:?}", progress.step).to_lowercase();
-        say(Reply::Progress { step, done: progress.done, total: progress.total });
+        // Who no longer listens does not stop what was begun.
+        let _ = say(Reply::Progress { step, done: progress.done, total: progress.total });
     };
     Ok(match request {
         Request::Status => {
@@ -112,6 +114,14 @@ fn try_answer(
                 serial_digits: 8,
             };
             Reply::Delivered(office.mint(&variety, &recipe, Expiry(expiry), &mut progress)?)
+        }
+        Request::Sequences { since, terminals } => {
+            let mut count = 0;
+            let end = office.sequences(since, &terminals, &mut |rows| {
+                count += rows.len() as u64;
+                say(Reply::Sequences { rows }).is_ok()
+            })?;
+            Reply::SequencesEnd { seller: office.seller().0, rows: count, end }
         }
     })
 }

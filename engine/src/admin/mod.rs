@@ -1,7 +1,7 @@
 //! The operators' door: a Unix socket in the data directory, one JSON line per message.
 //!
-//! A connection carries one [`Request`] (an intake's file follows it, as it is), then any number of [`Reply::Progress`],
-//! then one other [`Reply`]. The same [`answer`] serves a command line that opened the stores itself because nothing runs.
+//! A connection carries one [`Request`] (an intake's file follows it, as it is), then any number of [`Reply::Progress`]
+//! or [`Reply::Sequences`], then one other [`Reply`]. The same [`answer`] serves a command line that opened the stores itself because nothing runs.
 
 mod client;
 mod desk;

@@ -1,5 +1,6 @@
 //! What the command line and a running process say to each other.
 
+use crate::ledger::SequenceFact;
 use crate::network::{Delivered, Status};
 use crate::registry::{Registry, State, TerminalKey, Variety};
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,13 @@ pub enum Request {
     },
     /// PINs of our own.
     Mint(MintOrder),
+    /// What the journal says of sequences.
+    Sequences {
+        /// From this position on: 0, or where an earlier answer ended.
+        since: u64,
+        /// Of these terminals; of all if there are none.
+        terminals: Vec<u64>,
+    },
 }
 
 /// An order to issue PINs.
@@ -122,6 +130,20 @@ pub enum Reply {
     },
     /// PINs came in.
     Delivered(Delivered),
+    /// What the journal says of sequences, in its order. Comes any number of times before the other replies.
+    Sequences {
+        /// Fact by fact.
+        rows: Vec<SequenceFact>,
+    },
+    /// That was all of it.
+    SequencesEnd {
+        /// The seller whose sequences these are.
+        seller: u32,
+        /// How many rows came.
+        rows: u64,
+        /// The journal position up to which they were told.
+        end: u64,
+    },
     /// The answer is no.
     No {
         /// Why, for people.

@@ -51,11 +51,11 @@ pub fn serve(data: &Path, office: Office, site: Site) -> io::Result<()> {
 
 fn converse(stream: &UnixStream, office: &Office, site: &Site) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_write_timeout(Some(SILENCE))?;
     let mut input = BufReader::with_capacity(1 << 16, stream);
     let mut line = String::new();
     input.by_ref().take(LINE_BYTES_MAX).read_line(&mut line)?;
-    // Who no longer listens does not stop what was begun.
-    let mut say = |reply: Reply| drop(send(stream, &reply));
+    let mut say = |reply: Reply| send(stream, &reply);
     let reply = match serde_json::from_str::<Request>(&line) {
         Ok(request) => answer(request, office, site, &mut input, &mut say),
         Err(error) => Reply::No { reason: format!("this request is not understood: {error}") },
@@ -76,5 +76,5 @@ const FRESH_FILE: &str = "pinwheel.sock.new";
 const CONNECTIONS_MAX: usize = 32;
 /// Longest request, in bytes: a list of all the terminals that one command may add.
 const LINE_BYTES_MAX: u64 = 4 << 20;
-/// An operator who says nothing for so long in the middle of a request is given up.
+/// An operator who says nothing for so long in the middle of a request, or does not read the reply, is given up.
 const SILENCE: Duration = Duration::from_secs(60);

@@ -8,6 +8,7 @@ mod files;
 mod office;
 mod sample;
 mod screen;
+mod sequences;
 mod up;
 
 pub use clock::{clock, random};
@@ -80,6 +81,8 @@ enum Command {
     Status,
     /// Check that every PIN ever received is in exactly one place.
     Audit,
+    /// What the journal says of sequences, in its order.
+    Sequences(SequencesArgs),
     /// End the running network in good order.
     Stop,
 }
@@ -107,6 +110,16 @@ struct UpArgs {
     /// Size of a journal segment, when the journal is begun.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     segment_mib: u16,
+}
+
+#[derive(Args)]
+struct SequencesArgs {
+    /// From this journal position on: 0, or what an earlier call named at its end.
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    since: u64,
+    /// Of this terminal only; may be given more than once.
+    #[arg(long, value_name = "ID", value_parser = terminal_id)]
+    terminal: Vec<TerminalId>,
 }
 
 #[derive(Args)]
@@ -294,6 +307,7 @@ pub fn main() -> ExitCode {
         Command::Variety(command) => office.variety(command),
         Command::Status => office.status(),
         Command::Audit => office.audit(),
+        Command::Sequences(args) => sequences::sequences(&office, &args),
         Command::Stop => office.stop(),
     };
     match outcome {

@@ -248,19 +248,29 @@ impl Caller {
     }
 
     /// Asks the running process, or, when nothing runs, opens the stores.
-    fn request(&self, request: &Request, mut input: Option<&File>) -> Result<Reply, Exit> {
+    fn request(&self, request: &Request, input: Option<&File>) -> Result<Reply, Exit> {
+        let mut bar = Bar::new(self.json);
+        self.request_in_parts(request, input, &mut |progress| bar.hear(progress))
+    }
+
+    /// The same; `hear` gets what comes before the reply.
+    pub(super) fn request_in_parts(
+        &self,
+        request: &Request,
+        mut input: Option<&File>,
+        hear: &mut dyn FnMut(Reply),
+    ) -> Result<Reply, Exit> {
         if !self.data.join("hub").exists() {
             return Err(Exit::unreachable(format!(
                 "there is no network in {}: begin with `pinwheel up`",
                 self.data.display()
             )));
         }
-        let mut bar = Bar::new(self.json);
         for _ in 0..LOCK_TRIES {
             // It is read only if somebody answers.
             let doubled = input.map(File::try_clone).transpose().map_err(Exit::no)?;
             let doubled = doubled.map(|file| Box::new(file) as Box<dyn Read + Send>);
-            match ask(&self.data, request, doubled, |progress| bar.hear(progress)) {
+            match ask(&self.data, request, doubled, &mut *hear) {
                 Ok(reply) => return Ok(reply),
                 Err(error @ AskError::Lost(_)) => return Err(Exit::unreachable(error)),
                 Err(AskError::NotRunning) => {}
@@ -288,8 +298,10 @@ impl Caller {
                 Some(input) => input,
                 None => &mut nothing,
             };
-            let reply =
-                answer(request.clone(), network.office(), &site, input, &mut |progress| bar.hear(progress));
+            let reply = answer(request.clone(), network.office(), &site, input, &mut |part| {
+                hear(part);
+                Ok(())
+            });
             network.stop();
             return Ok(reply);
         }
@@ -309,7 +321,7 @@ pub(super) fn fatal(failure: &Failure) -> ! {
     std::process::exit(i32::from(code));
 }
 
-fn unexpected(reply: Reply) -> Exit {
+pub(super) fn unexpected(reply: Reply) -> Exit {
     match reply {
         Reply::No { reason } => Exit::no(reason),
         other => Exit::no(format!("the running process is of another version: it said {other:?}")),

@@ -4,8 +4,8 @@
 use super::HubError;
 use crate::disk::{Disk, DiskError};
 use crate::ids::SellerId;
-use crate::journal::Position;
-use crate::journal::batch::{Batch, Chain, SLOT_BYTES};
+use crate::journal::batch::{BATCH_BYTES_MAX, Batch, Chain, SLOT_BYTES};
+use crate::journal::{Position, Shipment};
 use bytes::Bytes;
 
 /// Where a node's journal goes. What is appended counts only once its position is committed: a start cuts off the rest.
@@ -26,10 +26,7 @@ impl Archive {
         let mut file = None;
         let mut chain = Chain::default();
         for name in disk.list(&directory)? {
-            let Some(start) = name.strip_suffix(".log").and_then(|hex| u64::from_str_radix(hex, 16).ok())
-            else {
-                continue;
-            };
+            let Some(start) = start_of(&name) else { continue };
             if start >= acked {
                 disk.remove(&path(node, start))?;
             } else {
@@ -89,6 +86,47 @@ impl Archive {
     }
 }
 
+/// The batches of a node's archived journal that follow `from`, which is 0 or the end of a batch, in the archive's file that
+/// holds them: about `bytes_max` bytes, but at least one batch. `None` when nothing follows below `acked`, up to which
+/// the archive is committed.
+///
+/// # Errors
+/// [`HubError::ArchiveDamaged`] when no batch begins there, [`HubError::Archive`] when nothing is there,
+/// [`HubError::Disk`].
+pub fn read_archive<D: Disk>(
+    disk: &D,
+    node: SellerId,
+    from: Position,
+    acked: Position,
+    bytes_max: usize,
+) -> Result<Option<Shipment>, HubError> {
+    if from >= acked {
+        return Ok(None);
+    }
+    let directory = directory(node);
+    let starts = disk.list(&directory)?.into_iter().filter_map(|name| start_of(&name));
+    let Some(start) = starts.filter(|start| *start <= from.0).max() else {
+        return Err(HubError::Archive { node, path: directory, found: 0, acked: acked.0 });
+    };
+    let path = path(node, start);
+    let length = bytes_max.max(BATCH_BYTES_MAX + SLOT_BYTES);
+    let length = length.min(usize::try_from(acked.0 - from.0).unwrap_or(usize::MAX));
+    let mut bytes = disk.read(&path, from.0 - start, length)?;
+    // The end of a segment may be too short for a batch.
+    let skipped = if bytes.starts_with(&[0; SLOT_BYTES]) { SLOT_BYTES } else { 0 };
+    bytes.drain(..skipped);
+    let start = Position(from.0 + skipped as u64);
+    let mut end = start;
+    while let Some(batch) = Batch::parse(&bytes[(end.0 - start.0) as usize..], end) {
+        end = batch.end();
+    }
+    if end == start {
+        return Err(HubError::ArchiveDamaged { node, path, position: start.0 });
+    }
+    bytes.truncate((end.0 - start.0) as usize);
+    Ok(Some(Shipment { start, end, bytes }))
+}
+
 /// Verifies a whole file; where the journal stands at its end, or the position of what is wrong. The first batch is taken
 /// on trust.
 fn walk(bytes: &[u8], start: u64) -> Result<Chain, u64> {
@@ -112,6 +150,11 @@ fn walk(bytes: &[u8], start: u64) -> Result<Chain, u64> {
 
 fn directory(node: SellerId) -> String {
     format!("archive/{:08x}", node.0)
+}
+
+/// Where the file of this name begins.
+fn start_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_suffix(".log")?, 16).ok()
 }
 
 fn path(node: SellerId, start: u64) -> String {

@@ -15,6 +15,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
+pub use archive::read_archive;
 pub use commands::{Command, CommandError, Done, NewKey, Terminals};
 pub use machine::Hub;
 pub use sqlite::SqliteStore;

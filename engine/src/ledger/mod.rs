@@ -5,12 +5,14 @@
 
 mod bookkeeper;
 mod checkpoint;
+mod facts;
 mod history;
 mod inventory;
 mod spans;
 
 pub use bookkeeper::{Bookkeeper, BookkeeperError};
 pub use checkpoint::{CheckpointError, Checkpoints};
+pub use facts::{FactState, SequenceFact, facts};
 pub use history::{History, HistoryError, Outcome};
 pub use inventory::{Contradiction, Holding, Inventory};
 pub use spans::Spans;

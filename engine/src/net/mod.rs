@@ -6,6 +6,7 @@
 //! clock and randomness are handed in.
 
 mod front;
+mod meddler;
 mod outbox;
 mod seats;
 mod session;
@@ -14,6 +15,7 @@ mod stats;
 mod worker;
 
 pub use front::{Front, FrontHandle, listen};
+pub use meddler::{Honest, Meddler};
 pub use seats::Seats;
 pub use stats::Stats;
 pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort};

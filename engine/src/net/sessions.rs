@@ -1,5 +1,6 @@
 //! The sessions of one worker, and its replies on their way to them.
 
+use super::meddler::Meddler;
 use super::outbox::Outbox;
 use super::session::{Phase, Session};
 use super::stats::{Stats, count, uncount};
@@ -11,7 +12,7 @@ use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_bye, en
 use wire::message::{Addresses, Reply};
 
 /// Sessions by key. A key names one session for ever: slot in the low half, how often it was used in the high one.
-pub(super) struct Sessions {
+pub(super) struct Sessions<M> {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_terminal: HashMap<TerminalId, u64>,
@@ -21,6 +22,7 @@ pub(super) struct Sessions {
     /// Sessions that may have something to read.
     ready: VecDeque<u64>,
     stats: Arc<Stats>,
+    pub(super) meddler: M,
 }
 
 #[derive(Default)]
@@ -29,8 +31,8 @@ struct Slot {
     session: Option<Session>,
 }
 
-impl Sessions {
-    pub(super) fn new(stats: Arc<Stats>) -> Self {
+impl<M> Sessions<M> {
+    pub(super) fn new(stats: Arc<Stats>, meddler: M) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -39,6 +41,7 @@ impl Sessions {
             touched: Vec::new(),
             ready: VecDeque::new(),
             stats,
+            meddler,
         }
     }
 
@@ -203,8 +206,15 @@ impl Sessions {
     }
 }
 
-impl Replies for Sessions {
+impl<M: Meddler> Replies for Sessions<M> {
     fn reply(&mut self, asker: &Asker, reply: &Reply) {
-        self.send(asker.session, asker.correlation, reply);
+        match self.meddler.reply(asker, reply) {
+            None => self.send(asker.session, asker.correlation, reply),
+            Some(instead) => {
+                for (asker, reply) in instead {
+                    self.send(asker.session, asker.correlation, &reply);
+                }
+            }
+        }
     }
 }

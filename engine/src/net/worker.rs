@@ -4,6 +4,7 @@
 //! hand the records over, let go what depends on none of them, write each session once.
 
 use super::front::Arrival;
+use super::meddler::Meddler;
 use super::session::{Phase, Received, Session};
 use super::sessions::Sessions;
 use super::stats::{Stats, count};
@@ -109,11 +110,11 @@ pub struct Reports {
 }
 
 /// Sells to its terminals. [`Worker::run`] is its thread.
-pub struct Worker<S> {
+pub struct Worker<S, M> {
     port: WorkerPort<S>,
     seller: Seller<S>,
     sender: RecordSender,
-    sessions: Sessions,
+    sessions: Sessions<M>,
     reports: Reports,
     /// Questions for the history, which may be asked when so many records are durable.
     lookups: VecDeque<(u64, Lookup)>,
@@ -126,8 +127,8 @@ pub struct Worker<S> {
     stop_by_ms: Option<u64>,
 }
 
-impl<S: Sealed> Worker<S> {
-    /// A worker without sessions. `sender` wakes `port`.
+impl<S: Sealed, M: Meddler> Worker<S, M> {
+    /// A worker without sessions. `sender` wakes `port`; `meddler` is [`Honest`](super::Honest) but in tests.
     #[must_use]
     pub fn new(
         port: WorkerPort<S>,
@@ -136,12 +137,13 @@ impl<S: Sealed> Worker<S> {
         reports: Reports,
         stats: Arc<Stats>,
         clock: Clock,
+        meddler: M,
     ) -> Self {
         Self {
             port,
             seller,
             sender,
-            sessions: Sessions::new(Arc::clone(&stats)),
+            sessions: Sessions::new(Arc::clone(&stats), meddler),
             reports,
             lookups: VecDeque::new(),
             stats,
@@ -400,7 +402,8 @@ impl<S: Sealed> Worker<S> {
         let room = self.sender.room();
         let records = self.seller.records();
         let fit = records.len().min(room);
-        for record in records.drain(..fit) {
+        for mut record in records.drain(..fit) {
+            self.sessions.meddler.record(&mut record);
             self.sender.push(record);
         }
         self.sender.submit();
@@ -503,7 +506,7 @@ impl<S: Sealed> Worker<S> {
 }
 
 /// Compares a session with the registry in force: false if it had to go.
-fn recheck<S: Sealed>(key: u64, seller: &mut Seller<S>, sessions: &mut Sessions, now: &Now) -> bool {
+fn recheck<S: Sealed, M>(key: u64, seller: &mut Seller<S>, sessions: &mut Sessions<M>, now: &Now) -> bool {
     let Some(session) = sessions.session(key) else { return false };
     let terminal = seller.registry().terminal(session.terminal());
     let may_stay = terminal

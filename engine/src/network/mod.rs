@@ -16,6 +16,7 @@ mod committing;
 mod failure;
 mod hub;
 mod office;
+mod sequences;
 mod stewarding;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,8 @@ use crate::journal::JournalOptions;
 use crate::ledger::Bookkeeper;
 use crate::limits::{DRY_SIGNALS_MAX, LOOKUPS_MAX};
 use crate::net::{
-    Clock, Front, FrontHandle, Random, Reports, Seats, Stats, Worker, WorkerHandle, WorkerPort, home,
+    Clock, Front, FrontHandle, Honest, Meddler, Random, Reports, Seats, Stats, Worker, WorkerHandle,
+    WorkerPort, home,
 };
 use crate::seller::Seller;
 use crate::steward::{Content, Levels, Steward};
@@ -110,6 +112,14 @@ impl Network {
     /// # Errors
     /// [`Failure`]; nothing runs then.
     pub fn start(options: Options) -> Result<Self, Failure> {
+        Self::start_with(options, |_| Honest)
+    }
+
+    /// Like [`Network::start`], with what comes between each worker and its terminals, by the worker's number.
+    ///
+    /// # Errors
+    /// As [`Network::start`].
+    pub fn start_with<M: Meddler>(options: Options, meddler: impl Fn(usize) -> M) -> Result<Self, Failure> {
         let Options { data, selling, segment_bytes, clock, random, fatal } = options;
         let lock = DirLock::acquire(&data)?;
         let hub_disk = Arc::new(MappedDisk::open(&lock, HUB)?);
@@ -191,7 +201,8 @@ impl Network {
                 let (registry, library) = (Arc::clone(steward.registry()), steward.library());
                 let seller = Seller::new(seller_id, registry, library, windows, Arc::clone(&space));
                 let reports = Reports { worker, dry: dry_in.clone(), lookups: lookups_in.clone() };
-                let worker_thread = Worker::new(port, seller, sender, reports, Arc::clone(&stats), clock);
+                let worker_thread =
+                    Worker::new(port, seller, sender, reports, Arc::clone(&stats), clock, meddler(worker));
                 worker_threads.push((
                     handle.clone(),
                     spawn("worker", fatal, move || worker_thread.run().map_err(Failure::Poll)),

@@ -4,14 +4,14 @@ use super::bookkeeping::BookkeepingMessage;
 use super::hub::{Batches, HubMessage, LiveHub, ask_hub, command_hub};
 use crate::audit::{Report, SegmentBook, SellerBooks, Tally, audit};
 use crate::disk::mapped::MappedDisk;
-use crate::hub::{Command, CommandError, Done};
+use crate::hub::{Command, CommandError, Done, HubError};
 use crate::ids::{BatchId, BlockId, SellerId, VarietyId};
 use crate::intake::{
     BLOCKS_RESERVED, Delivery, DeliveryOrder, FingerprintStore, IntakeError, MintError, Profile, Progress,
     Recipe, Tools, intake_file, mint,
 };
 use crate::journal::record::Stream;
-use crate::journal::{JournalReader, Position, Space};
+use crate::journal::{JournalError, JournalReader, Position, Space};
 use crate::ledger::{Ledger, Spans};
 use crate::net::{Clock, Random, Seats, Stats};
 use crate::registry::Registry;
@@ -103,6 +103,17 @@ pub enum NotDone {
     /// No PINs were issued.
     #[error(transparent)]
     Mint(#[from] MintError),
+    /// The journal does not go so far, or no batch ends there.
+    #[error(
+        "the journal has no batch that ends at position {0}: use 0 or a position that an earlier answer named"
+    )]
+    NoSuchPosition(u64),
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// What a delivery came to.
@@ -296,6 +307,12 @@ impl Office {
         })
     }
 
+    /// The seller.
+    #[must_use]
+    pub fn seller(&self) -> SellerId {
+        self.desk.seller
+    }
+
     /// PINs of a variety that the seller can sell at this moment, as of a moment ago.
     #[must_use]
     pub fn sellable(&self, variety: VarietyId) -> u64 {
@@ -357,7 +374,7 @@ impl Office {
         Ok(Delivered { batch: batch.0, variety: code.to_owned(), pins, blocks })
     }
 
-    fn ask<T: Send + 'static>(
+    pub(super) fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&LiveHub) -> T + Send + 'static,
     ) -> Result<T, NotDone> {

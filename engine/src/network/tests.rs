@@ -67,7 +67,7 @@ impl Bench {
 
     fn ask(&self, request: Ask) -> Answer {
         let site = Site { address: None, stop: None };
-        answer(request, self.office(), &site, &mut std::io::empty(), &mut |_| {})
+        answer(request, self.office(), &site, &mut std::io::empty(), &mut |_| Ok(()))
     }
 
     fn mint(&self, count: u32) {

@@ -10,5 +10,6 @@ mod killed;
 mod lifecycle;
 mod pool;
 mod refill;
+mod sequences;
 mod simulation;
 mod support;

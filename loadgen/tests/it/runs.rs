@@ -21,7 +21,7 @@ fn loadgen(folder: &Path, seller: &Seller, more: &[&str]) -> Output {
         .unwrap()
 }
 
-fn result(output: &Output) -> Value {
+pub(crate) fn result(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text} {output:?}"))
 }

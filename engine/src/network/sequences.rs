@@ -1,0 +1,89 @@
+//! What the network's books say of every sequence, read from the journal: the hub's archive, and what it does not hold yet
+//! from the seller's own.
+
+use super::{NotDone, Office};
+use crate::hub::read_archive;
+use crate::journal::batch::Batch;
+use crate::journal::{JournalError, Position, Record, Shipment};
+use crate::ledger::{SequenceFact, facts};
+use std::collections::HashSet;
+
+impl Office {
+    /// Shows what the journal says of sequences, in order: from `since`, which is 0 or where a batch ends, to what is
+    /// durable now. Of `terminals` only, if there are any. `take` gets up to a few thousand at a time and says whether
+    /// it wants more. Returns the position up to which it was shown.
+    ///
+    /// # Errors
+    /// [`NotDone`]; what was shown until then is right.
+    pub fn sequences(
+        &self,
+        since: u64,
+        terminals: &[u64],
+        take: &mut dyn FnMut(Vec<SequenceFact>) -> bool,
+    ) -> Result<u64, NotDone> {
+        let wanted: HashSet<u64> = terminals.iter().copied().collect();
+        let end = self.desk.reader.durable();
+        if since > end.0 {
+            return Err(NotDone::NoSuchPosition(since));
+        }
+        let (mut at, mut archived) = (Position(since), Position(0));
+        let mut rows = Vec::new();
+        while at < end {
+            let shipment = self.read_journal(at, &mut archived).map_err(|error| match error {
+                NotDone::Hub(_) | NotDone::Journal(_) if at.0 == since => NotDone::NoSuchPosition(since),
+                error => error,
+            })?;
+            let Some(shipment) = shipment else { break };
+            let (mut position, mut bytes) = (shipment.start, &shipment.bytes[..]);
+            while let Some(batch) = Batch::parse(bytes, position) {
+                for record in batch.records() {
+                    let record = Record::decode(record).map_err(|source| JournalError::Record {
+                        position: batch.end(),
+                        source: source.into(),
+                    })?;
+                    facts(&record, |fact| {
+                        if wanted.is_empty() || wanted.contains(&fact.terminal) {
+                            rows.push(fact);
+                        }
+                    });
+                    if rows.len() >= ROWS && !take(std::mem::take(&mut rows)) {
+                        return Ok(at.0);
+                    }
+                }
+                bytes = &bytes[(batch.end().0 - position.0) as usize..];
+                position = batch.end();
+            }
+            at = shipment.end;
+        }
+        if !rows.is_empty() {
+            take(rows);
+        }
+        Ok(at.0)
+    }
+
+    /// The durable batches that follow `at`, from wherever they are. `archived` remembers how far the hub's copy goes.
+    fn read_journal(&self, at: Position, archived: &mut Position) -> Result<Option<Shipment>, NotDone> {
+        let desk = &*self.desk;
+        if at >= *archived {
+            *archived = self.archived()?;
+        }
+        if at >= *archived {
+            match desk.reader.read(at, READ_BYTES) {
+                // It has just been given up, because the hub holds it.
+                Err(JournalError::Recycled { .. }) => *archived = self.archived()?,
+                read => return Ok(read?),
+            }
+        }
+        Ok(read_archive(&*desk.hub_disk, desk.seller, at, *archived, READ_BYTES)?)
+    }
+
+    fn archived(&self) -> Result<Position, NotDone> {
+        let seller = self.desk.seller;
+        Ok(Position(self.ask(move |hub| hub.journal_acked(seller))?.unwrap_or(0)))
+    }
+}
+
+/// Journal bytes read at a time.
+const READ_BYTES: usize = 4 << 20;
+/// Rows shown at a time; a record adds at most 65 more.
+const ROWS: usize = 2048;
