@@ -44,6 +44,10 @@ impl Spans {
     /// Whether it has any of `start..end`.
     #[must_use]
     pub fn overlaps(&self, start: u32, end: u32) -> bool {
+        // Nearly always behind all there is: PINs are sold in order.
+        if self.intervals.last().is_none_or(|last| last.1 <= start) {
+            return false;
+        }
         let at = self.intervals.partition_point(|interval| interval.1 <= start);
         self.intervals.get(at).is_some_and(|interval| interval.0 < end)
     }
@@ -51,6 +55,12 @@ impl Spans {
     /// Adds `start..end`.
     pub fn insert(&mut self, start: u32, end: u32) {
         if start >= end {
+            return;
+        }
+        if let Some(last) = self.intervals.last_mut()
+            && last.1 == start
+        {
+            last.1 = end;
             return;
         }
         let from = self.intervals.partition_point(|interval| interval.1 < start);
