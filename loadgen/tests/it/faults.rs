@@ -133,7 +133,8 @@ fn is_found(fault: Fault, words: &[&str]) {
 
 #[test]
 fn the_real_server_without_a_fault_is_found_good() {
-    for load in LOADS {
+    // Closed loops: whether a machine can carry a rate is another matter.
+    for load in LOADS.iter().filter(|load| !load.contains(&"--rate")) {
         let (code, result) = run(None, 0, load);
         assert_eq!(code, Some(0), "{load:?}: {result}");
         assert_eq!(result["reconciled"]["books"], true, "{result}");
