@@ -102,7 +102,9 @@ fn run(fault: Option<Fault>, at: u64, more: &[&str]) -> (Option<i32>, Value) {
         None => Live::start(folder.path(), TERMINALS, PINS, |_| Honest),
     };
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["run", "--quiet", "--json", "--duration", "500ms", "--target", &live.address.to_string()])
+        // A fast machine may sell all there is in that time.
+        .args(["run", "--quiet", "--json", "--duration", "500ms", "--until-empty"])
+        .args(["--target", &live.address.to_string()])
         .arg("--terminals")
         .arg(&live.terminals)
         .arg("--state")
