@@ -95,9 +95,12 @@ fn text(outcome: &Outcome, kills: u32, report: &Path) -> String {
     if found > twice + lost {
         row("other faults", (found - twice - lost).to_string());
     }
-    let books = match outcome.reconciled.books {
-        Some(true) => format!("balance: all {} sales are in them", grouped(outcome.counts.sold)),
-        _ => "DO NOT BALANCE".to_owned(),
+    let books = match (outcome.reconciled.books, &outcome.reconciled.compared) {
+        (Some(true), Some(compared)) => {
+            format!("balance, and hold each of the {} sales", grouped(compared.agreed))
+        }
+        (Some(_), _) => "DO NOT AGREE".to_owned(),
+        (None, _) => "cannot be read".to_owned(),
     };
     row("books", books);
     for example in &outcome.findings.examples {

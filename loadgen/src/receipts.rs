@@ -82,7 +82,7 @@ impl<'a> Receipts<'a> {
             (FactState::Voided, None) => drop(self.unreceived.remove(&sequence)),
             (FactState::Voided | FactState::Declined | FactState::Blocked, Some(_)) => {
                 findings.add(Wrong::Books, || {
-                    format!("{}: received, and {:?} by the books", name(fact), fact.state).to_lowercase()
+                    format!("{}: received, and {} by the books", name(fact), fact.state.word())
                 });
             }
             (FactState::Declined | FactState::Blocked, None)

@@ -83,10 +83,10 @@ pub fn load_words(outcome: &Outcome) -> String {
         }
     };
     format!(
-        "{} terminals, window {}, {pace}, {} varieties, {} on {}",
-        grouped(load.terminals as u64),
+        "{}, window {}, {pace}, {}, {} on {}",
+        count(load.terminals as u64, "terminal", "terminals"),
         load.window,
-        load.varieties,
+        count(load.varieties as u64, "variety", "varieties"),
         if load.sealed { format!("sealed ({})", load.suite) } else { "clear".to_owned() },
         load.target
     )
@@ -97,8 +97,8 @@ pub fn load_words(outcome: &Outcome) -> String {
 pub fn own_words(outcome: &Outcome) -> String {
     let own = &outcome.own;
     let mut words = format!(
-        "{} threads, {:.2} s of processor, busiest thread {:.0} % busy",
-        outcome.load.threads,
+        "{}, {:.2} s of processor, busiest thread {:.0} % busy",
+        count(outcome.load.threads as u64, "thread", "threads"),
         own.cpu_s,
         own.busiest * 100.0
     );
@@ -207,6 +207,11 @@ pub fn duration(ns: u64) -> String {
     };
     let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.digits$} {unit}")
+}
+
+/// So many of something.
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
 /// Digits in groups of three.

@@ -1,5 +1,6 @@
 //! One thread of a run: an event loop over thousands of connections.
 
+use crate::alarm::Alarm;
 use crate::check::{Book, Findings};
 use crate::connection::{Connection, Question};
 use crate::desk::{Desk, Plan, Step};
@@ -106,6 +107,7 @@ pub(crate) fn run(
 
 struct Thread {
     poll: Poll,
+    alarm: Alarm,
     connections: Vec<Connection>,
     first: usize,
     desk: Desk,
@@ -124,8 +126,10 @@ impl Thread {
         let desk = Desk::new(Arc::clone(plan));
         let first = range.start;
         let connections = range.map(|terminal| Connection::new(terminal as u32, &desk)).collect();
+        let poll = Poll::new()?;
         Ok(Self {
-            poll: Poll::new()?,
+            alarm: Alarm::new(poll.registry(), ALARM)?,
+            poll,
             connections,
             first,
             writer: plan.sequences.writer(index)?,
@@ -161,7 +165,7 @@ impl Thread {
             }
             let now_ns = self.desk.now_ns();
             self.meter(woke_ns, now_ns);
-            let timeout = self.timeout(now_ns);
+            let timeout = self.timeout(now_ns)?;
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
@@ -171,7 +175,7 @@ impl Thread {
                 self.started = true;
                 self.begin_step();
             }
-            for event in &events {
+            for event in events.iter().filter(|event| event.token() != ALARM) {
                 self.connections[event.token().0].handle_ready(&mut self.desk);
             }
             self.reserve()?;
@@ -202,7 +206,7 @@ impl Thread {
     }
 
     /// How long to wait for sockets.
-    fn timeout(&mut self, now_ns: u64) -> Duration {
+    fn timeout(&mut self, now_ns: u64) -> io::Result<Duration> {
         let mut until_ns = self.sweep_due_ns;
         if self.desk.step == Step::Sell && self.desk.start_ns() > now_ns {
             until_ns = until_ns.min(self.desk.start_ns());
@@ -214,8 +218,15 @@ impl Thread {
             until_ns = until_ns.min(schedule.next_ns());
         }
         let wait_ns = until_ns.saturating_sub(now_ns);
-        // The system waits for whole milliseconds: the last one is spent asking, so that vends are sent on time.
-        if wait_ns < 1_000_000 { Duration::ZERO } else { Duration::from_millis(wait_ns / 1_000_000) }
+        // The last moment is spent asking, so that vends are sent on time; no more of it, because a core that is never
+        // idle may be taken away.
+        if wait_ns < ASK_NS {
+            return Ok(Duration::ZERO);
+        }
+        if wait_ns < ALARM_NS_MAX {
+            self.alarm.set(Duration::from_nanos(wait_ns - ASK_NS + 1))?;
+        }
+        Ok(Duration::from_nanos(wait_ns).max(Duration::from_millis(1)))
     }
 
     /// Sends what the schedule says, as far as terminals are free.
@@ -362,6 +373,11 @@ impl Thread {
 }
 
 const EVENTS_MAX: usize = 4096;
+const ALARM: Token = Token(usize::MAX);
+/// A thread wakes so long before a vend is due: twice what the system may be late.
+const ASK_NS: u64 = 120_000;
+/// Waits from here on may be a millisecond too long.
+const ALARM_NS_MAX: u64 = 10_000_000;
 /// Connections between their start and their welcome, for one thread.
 const CONNECTING_MAX: usize = 256;
 const SWEEP_NS: u64 = 20_000_000;

@@ -1,7 +1,7 @@
 //! What this machine can do at most under Pinwheel's load, and how far Pinwheel is from it: all in one run, side by side.
 //!
-//! `cargo bench -p benches --bench limits [-- --seconds N] [--loads 50,1000,50x64,paced] [--subjects durable,clear]
-//! [--stock PINS]`. A load is a number of connections, with `x` and the window if it is not 1. The server has core 0, the
+//! `cargo bench -p benches --bench limits [-- --seconds N] [--rounds N] [--loads 50,1000,50x64,paced]
+//! [--subjects durable,clear] [--stock PINS]`. A load is a number of connections, with `x` and the window if it is not 1. The server has core 0, the
 //! client core 1. Subjects: a bare mio echo with 64-byte questions and 96-byte answers; the same with a group commit
 //! before each answer (the durable echo); Redis `LPOP` with `appendfsync always` and `everysec`, where Redis is
 //! installed; Pinwheel in clear and sealed. `CPU` is processor seconds of the server per million answers.
@@ -45,8 +45,7 @@ fn main() -> Result<()> {
         println!("{HEAD}");
     }
     for load in &options.loads {
-        settle();
-        subjects.bear(*load, options.time)?;
+        subjects.bear(*load, &options)?;
     }
     Ok(())
 }
@@ -59,6 +58,7 @@ fn settle() {
 
 struct Options {
     time: Duration,
+    rounds: u32,
     loads: Vec<Load>,
     /// Those whose names contain one of these; empty: all.
     subjects: Vec<String>,
@@ -100,7 +100,8 @@ impl std::str::FromStr for Load {
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
         let (mut loads, mut subjects) = (LOADS.to_owned(), String::new());
-        let (mut time, mut stock) = (Duration::from_secs(4), None);
+        let (mut time, mut stock) = (Duration::from_secs(2), None);
+        let mut rounds = 3;
         let mut restart_pins = RESTART_PINS;
         let mut words = arguments.iter().skip(1);
         while let Some(word) = words.next() {
@@ -109,6 +110,7 @@ impl Options {
                 "--seconds" => time = Duration::from_secs_f64(value()?.parse()?),
                 "--loads" => loads = value()?,
                 "--subjects" => subjects = value()?,
+                "--rounds" => rounds = value()?.parse()?,
                 "--stock" => stock = Some(value()?.parse()?),
                 "--restart-pins" => restart_pins = value()?.parse()?,
                 // Cargo says so of itself.
@@ -119,8 +121,8 @@ impl Options {
         let loads = loads.split(',').map(str::parse).collect::<Result<Vec<Load>>>()?;
         let subjects = subjects.split(',').filter(|name| !name.is_empty()).map(str::to_lowercase).collect();
         let wanted: f64 = loads.iter().map(Load::pins_per_second).sum();
-        let stock = stock.unwrap_or((time.as_secs_f64() * wanted) as u32);
-        Ok(Self { time, loads, subjects, stock, restart_pins })
+        let stock = stock.unwrap_or((f64::from(rounds) * time.as_secs_f64() * wanted) as u32);
+        Ok(Self { time, rounds, loads, subjects, stock, restart_pins })
     }
 
     fn wants(&self, subject: &str) -> bool {
@@ -191,7 +193,7 @@ impl Subjects {
                 bare.push((name, client::REDIS, child));
             }
         }
-        let mut sold = vec![("Pinwheel, clear", true), ("Pinwheel, sealed", false)];
+        let mut sold = vec![(CLEAR, true), (SEALED, false)];
         sold.retain(|(name, _)| options.wants(name));
         if !sold.is_empty() {
             println!("minting {} PINs for Pinwheel to sell …", options.stock);
@@ -212,86 +214,123 @@ impl Subjects {
         Ok(&mut self.stocked)
     }
 
-    fn bear(&mut self, load: Load, time: Duration) -> Result<()> {
+    fn bear(&mut self, load: Load, options: &Options) -> Result<()> {
         match load {
-            Load::Closed { connections, window } => self.measure(connections, window, time),
-            Load::Paced => self.measure_paced(time),
+            Load::Closed { connections, window } => self.measure(connections, window, options),
+            Load::Paced => self.measure_paced(options),
             Load::Idle => idle::measure(&self.folder.join("idle")),
             Load::Cold => self.stocked()?.as_ref().map_or(Ok(()), restart::Stocked::start_cold),
             Load::Recovery => self.stocked()?.take().map_or(Ok(()), restart::Stocked::recover),
         }
     }
 
-    /// One load on all subjects, and the ratios.
-    fn measure(&self, connections: usize, window: usize, time: Duration) -> Result<()> {
+    /// One load on all subjects in turn, round after round, and the ratios.
+    fn measure(&self, connections: usize, window: usize, options: &Options) -> Result<()> {
         println!("-- {connections} connections, window {window}");
-        let (mut durable, mut always) = (None, None);
-        for (name, shape, child) in &self.bare {
-            let measured = client::run(child, *shape, connections, window, time)?;
-            measured.print(name, durable.as_ref(), always.as_ref());
-            match *name {
-                DURABLE => durable = Some(measured),
-                ALWAYS => always = Some(measured),
-                _ => {}
+        let time = options.time;
+        let mut rounds = Rounds::default();
+        for _ in 0..options.rounds {
+            settle();
+            for (name, shape, child) in &self.bare {
+                rounds.add(name, client::run(child, *shape, connections, window, time)?);
+            }
+            for (name, is_clear) in &self.sold {
+                let Some(pinwheel) = &self.pinwheel else { continue };
+                rounds.add(name, pinwheel.sell(connections, window, None, *is_clear, time)?);
             }
         }
-        let mut clear: Option<f64> = None;
-        for (name, is_clear) in &self.sold {
-            let Some(pinwheel) = &self.pinwheel else { continue };
-            let sold = pinwheel.sell(connections, window, None, *is_clear, time)?;
-            sold.print(name, durable.as_ref(), always.as_ref());
-            if let Some(clear) = clear {
-                println!("{:>56} sealed / clear: {:.2}", "", sold.rate() / clear);
-            }
-            clear = is_clear.then_some(sold.rate());
+        rounds.print();
+        let sealed_to_clear = rounds.ratio(SEALED, CLEAR, Measured::rate);
+        if let Some(ratio) = sealed_to_clear {
+            println!("{:>56} sealed / clear: {ratio:.2}", "");
         }
         Ok(())
     }
 
     /// A thousand sales a second, against the durable echo at one connection.
-    fn measure_paced(&self, time: Duration) -> Result<()> {
+    fn measure_paced(&self, options: &Options) -> Result<()> {
         println!(
             "-- 1,000 a second on {PACED_CONNECTIONS} connections (open loop); durable echo: one connection, window 1 \
              (closed loop)"
         );
-        let durable = self.bare.iter().find(|(name, ..)| *name == DURABLE);
-        let durable = durable.map(|(_, shape, child)| client::run(child, *shape, 1, 1, time)).transpose()?;
-        if let Some(durable) = &durable {
-            durable.print(DURABLE, None, None);
+        let time = options.time;
+        let mut rounds = Rounds::default();
+        for _ in 0..options.rounds {
+            settle();
+            for (name, shape, child) in self.bare.iter().filter(|(name, ..)| *name == DURABLE) {
+                rounds.add(name, client::run(child, *shape, 1, 1, time)?);
+            }
+            for (name, is_clear) in &self.sold {
+                let Some(pinwheel) = &self.pinwheel else { continue };
+                rounds.add(name, pinwheel.sell(PACED_CONNECTIONS, 1, Some(1000.0), *is_clear, time)?);
+            }
         }
-        for (name, is_clear) in &self.sold {
-            let Some(pinwheel) = &self.pinwheel else { continue };
-            let sold = pinwheel.sell(PACED_CONNECTIONS, 1, Some(1000.0), *is_clear, time)?;
-            sold.print(name, None, None);
-            if let Some(durable) = &durable {
-                let ratio = |quantile| sold.at_us(quantile) / durable.at_us(quantile);
-                println!("{:>56} times durable: p50 {:.2}, p99.9 {:.2}", "", ratio(0.5), ratio(0.999));
+        rounds.print();
+        for (name, _) in &self.sold {
+            let ratio = |quantile| rounds.ratio(name, DURABLE, move |measured| measured.at_us(quantile));
+            if let (Some(p50), Some(p999)) = (ratio(0.5), ratio(0.999)) {
+                println!("{name:>38}, times durable: p50 {p50:.2}, p99.9 {p999:.2}");
             }
         }
         Ok(())
     }
 }
 
-impl Measured {
-    fn print(&self, name: &str, durable: Option<&Self>, redis: Option<&Self>) {
-        let ratio =
-            |to: Option<&Self>| to.map_or_else(String::new, |to| format!("{:.2}", self.rate() / to.rate()));
-        println!(
-            "{name:<22}{:>12.0}{:>10.0}{:>10.0}{:>10.0}{:>8.2}{:>10}{:>10}  {}",
-            self.rate(),
-            self.at_us(0.5),
-            self.at_us(0.99),
-            self.at_us(0.999),
-            self.server_cpu_s_per_million(),
-            ratio(durable),
-            ratio(redis),
-            self.remark(),
-        );
+/// What was measured of each subject, round after round: subjects of one round are compared with each other, because a
+/// shared machine is another one a minute later, and the median round counts.
+#[derive(Default)]
+struct Rounds(Vec<(String, Vec<Measured>)>);
+
+impl Rounds {
+    fn add(&mut self, name: &str, measured: Measured) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, rounds)) => rounds.push(measured),
+            None => self.0.push((name.to_owned(), vec![measured])),
+        }
+    }
+
+    fn of(&self, name: &str) -> Option<&[Measured]> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, rounds)| &rounds[..])
+    }
+
+    /// How one subject's figure compares with another's.
+    fn ratio(&self, name: &str, to: &str, figure: impl Fn(&Measured) -> f64) -> Option<f64> {
+        let (ours, theirs) = (self.of(name)?, self.of(to)?);
+        median(ours.iter().zip(theirs).map(|(ours, theirs)| figure(ours) / figure(theirs)).collect())
+    }
+
+    fn print(&self) {
+        for (name, rounds) in &self.0 {
+            let figure = |figure: &dyn Fn(&Measured) -> f64| {
+                median(rounds.iter().map(figure).collect()).unwrap_or_default()
+            };
+            let ratio = |to: &str, figure: fn(&Measured) -> f64| {
+                self.ratio(name, to, figure).map_or_else(String::new, |ratio| format!("{ratio:.2}"))
+            };
+            let remarks: std::collections::BTreeSet<String> = rounds.iter().map(Measured::remark).collect();
+            println!(
+                "{name:<18}{:>11.0}{:>9.0}{:>9.0}{:>10.0}{:>8.2}{:>10}{:>9}{:>10}  {}",
+                figure(&Measured::rate),
+                figure(&|measured| measured.at_us(0.5)),
+                figure(&|measured| measured.at_us(0.99)),
+                figure(&|measured| measured.at_us(0.999)),
+                figure(&Measured::server_cpu_s_per_million),
+                ratio(DURABLE, Measured::rate),
+                ratio(ALWAYS, Measured::rate),
+                ratio(DURABLE, Measured::server_cpu_s_per_million),
+                remarks.into_iter().filter(|remark| !remark.is_empty()).collect::<Vec<_>>().join("; "),
+            );
+        }
     }
 }
 
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 const HEAD: &str =
-    "subject                  answers/s    p50 µs    p99 µs  p99.9 µs     CPU /durable  / always";
+    "subject             answers/s   p50 µs   p99 µs  p99.9 µs     CPU  /durable  /always  CPU/dur.";
 const SERVER_CORE: u32 = 0;
 const CLIENT_CORE: u32 = 1;
 const LOADS: &str = "50,1000,4000,9000,50x64,paced,idle,cold,recovery";
@@ -300,3 +339,5 @@ const PACED_CONNECTIONS: usize = 50;
 const ECHO: &str = "echo";
 const DURABLE: &str = "durable echo";
 const ALWAYS: &str = "Redis always";
+const CLEAR: &str = "Pinwheel, clear";
+const SEALED: &str = "Pinwheel, sealed";

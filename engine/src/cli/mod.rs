@@ -22,7 +22,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// What a process says with its exit code.
 pub mod code {
@@ -286,11 +286,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { code::USAGE } else { code::OK }.into();
         }
     };
-    let log = if matches!(cli.command, Command::Up(_)) { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("PINWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new(log));
+    let usual = if matches!(cli.command, Command::Up(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    let wanted = std::env::var("PINWHEEL_LOG").ok().and_then(|level| level.parse().ok());
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(wanted.unwrap_or(usual))
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .with_target(false)
@@ -363,7 +363,7 @@ const DATA: &str = "./pinwheel-data";
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no (declined, refused, not balanced); 2 usage; 3 nothing answers, or it
 cannot start; 70 the journal could not be made durable; 71 stopped for another reason; 74 a file was lost.
-Set PINWHEEL_LOG (error, warn, info, debug) for more or less on standard error.";
+Set PINWHEEL_LOG (off, error, warn, info, debug) for more or less on standard error.";
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use super::screen::{remark, say, say_json, thousands};
 use super::{Exit, SequencesArgs};
 use crate::admin::{Reply, Request};
 use crate::ledger::SequenceFact;
+use serde_json::json;
 use std::fmt::Write;
 
 /// Says one line for each fact: CSV, or JSON.
@@ -32,15 +33,21 @@ pub(super) fn sequences(caller: &Caller, args: &SequencesArgs) -> Result<(), Exi
 fn lines(caller: &Caller, rows: &[SequenceFact]) -> String {
     let mut text = String::new();
     for row in rows {
-        if caller.json {
-            text.push_str(&serde_json::to_string(row).expect("a fact has a JSON form"));
-            text.push('\n');
-            continue;
-        }
-        let SequenceFact { terminal, key_epoch, sequence, state, reference, variety } = row;
-        let state = format!("{state:?}").to_lowercase();
-        writeln!(text, "{terminal},{key_epoch},{sequence},{state},{reference},{variety}")
-            .expect("text can be written to");
+        let SequenceFact { terminal, key_epoch, sequence, state, reference, variety } = *row;
+        let line = if caller.json {
+            writeln!(
+                text,
+                "{}",
+                json!({
+                    "terminal": terminal, "key_epoch": key_epoch, "sequence": sequence, "state": state,
+                    "reference": reference, "variety": variety,
+                })
+            )
+        } else {
+            let state = state.word();
+            writeln!(text, "{terminal},{key_epoch},{sequence},{state},{reference},{variety}")
+        };
+        line.expect("text can be written to");
     }
     text
 }

@@ -131,11 +131,13 @@ impl Disk for HeapDisk {
         Ok(self.lock().file("open", path)?.stored.clone())
     }
 
-    fn read(&self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, DiskError> {
+    fn read(&self, path: &str, offset: u64, length: usize, into: &mut Vec<u8>) -> Result<(), DiskError> {
         let shared = self.lock();
         let stored = &shared.file("read", path)?.stored;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(stored.len());
-        Ok(stored[start..stored.len().min(start.saturating_add(length))].to_vec())
+        into.clear();
+        into.extend_from_slice(&stored[start..stored.len().min(start.saturating_add(length))]);
+        Ok(())
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> Result<u64, DiskError> {

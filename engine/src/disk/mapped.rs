@@ -141,22 +141,23 @@ impl Disk for MappedDisk {
         open().map_err(failed("open", &path))
     }
 
-    fn read(&self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, DiskError> {
+    fn read(&self, path: &str, offset: u64, length: usize, into: &mut Vec<u8>) -> Result<(), DiskError> {
         let path = self.absolute(path);
-        let read = || {
+        let mut read = || {
             let file = File::open(&path)?;
-            let mut bytes = vec![0; length];
+            // What a buffer has held before is written over, not cleared first.
+            into.resize(length, 0);
             let mut filled = 0;
             while filled < length {
-                match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                match file.read_at(&mut into[filled..], offset + filled as u64) {
                     Ok(0) => break,
                     Ok(more) => filled += more,
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
-            bytes.truncate(filled);
-            Ok(bytes)
+            into.truncate(filled);
+            Ok(())
         };
         read().map_err(failed("read", &path))
     }

@@ -45,12 +45,12 @@ pub trait Disk: Send + Sync + 'static {
     /// [`DiskError`].
     fn open(&self, path: &str) -> Result<Self::Content, DiskError>;
 
-    /// Reads part of a file, also of one that is open as a region: what is stored there, durable or not. Fewer bytes
-    /// than `length` only at the file's end.
+    /// Reads part of a file, also of one that is open as a region, in place of what `into` held: what is stored there,
+    /// durable or not. Fewer bytes than `length` only at the file's end.
     ///
     /// # Errors
-    /// [`DiskError`].
-    fn read(&self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, DiskError>;
+    /// [`DiskError`]; `into` holds anything then.
+    fn read(&self, path: &str, offset: u64, length: usize, into: &mut Vec<u8>) -> Result<(), DiskError>;
 
     /// Adds bytes to the end of a file (made when missing) and syncs it; returns the file's new length.
     ///

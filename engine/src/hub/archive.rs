@@ -111,7 +111,8 @@ pub fn read_archive<D: Disk>(
     let path = path(node, start);
     let length = bytes_max.max(BATCH_BYTES_MAX + SLOT_BYTES);
     let length = length.min(usize::try_from(acked.0 - from.0).unwrap_or(usize::MAX));
-    let mut bytes = disk.read(&path, from.0 - start, length)?;
+    let mut bytes = Vec::new();
+    disk.read(&path, from.0 - start, length, &mut bytes)?;
     // The end of a segment may be too short for a batch.
     let skipped = if bytes.starts_with(&[0; SLOT_BYTES]) { SLOT_BYTES } else { 0 };
     bytes.drain(..skipped);

@@ -35,6 +35,16 @@ impl<'a> Batch<'a> {
         (xxh3_64(&bytes[POSITION..]) == header.checksum).then_some(Self { header, bytes })
     }
 
+    /// The batch at the beginning of `bytes`, which was [parsed](Self::parse) there before.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn verified(bytes: &'a [u8]) -> Self {
+        let header = bytes.first_chunk().and_then(Header::decode).expect("a batch was parsed here before");
+        Self { header, bytes: &bytes[..header.length_bytes()] }
+    }
+
     /// The records, in order.
     #[must_use]
     pub fn records(&self) -> &'a [RecordBytes] {

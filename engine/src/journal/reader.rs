@@ -3,6 +3,7 @@
 use super::batch::{BATCH_BYTES_MAX, Batch, SLOT_BYTES};
 use super::{JournalError, Position, segments, segments::Shared};
 use crate::disk::Disk;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
@@ -41,20 +42,35 @@ impl<D: Disk> JournalReader<D> {
     /// [`JournalError::Recycled`] when `from` lies below the oldest segment, [`JournalError::Corrupt`] when a durable
     /// batch does not verify, [`JournalError::Disk`].
     pub fn read(&self, from: Position, bytes_max: usize) -> Result<Option<Shipment>, JournalError> {
+        let mut bytes = Vec::new();
+        let read = self.read_into(from, bytes_max, &mut bytes)?;
+        Ok(read.map(|Range { start, end }| Shipment { start, end, bytes }))
+    }
+
+    /// As [`read`](Self::read), into a buffer that serves again and again: its bytes are those of the range returned.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_into(
+        &self,
+        from: Position,
+        bytes_max: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Range<Position>>, JournalError> {
         let durable = self.durable();
         if from >= durable {
             return Ok(None);
         }
         let segment_bytes = self.shared.options.segment_bytes;
         let (mut number, mut offset) = (from.0 / segment_bytes, from.0 % segment_bytes);
-        let mut shipment = self.read_segment(number, offset, durable, bytes_max)?;
-        if shipment.is_none() && segment_bytes - offset < 2 * SLOT_BYTES as u64 {
+        let mut found = self.read_segment(number, offset, durable, bytes_max, bytes)?;
+        if found.is_none() && segment_bytes - offset < 2 * SLOT_BYTES as u64 {
             (number, offset) = (number + 1, 0);
-            shipment = self.read_segment(number, offset, durable, bytes_max)?;
+            found = self.read_segment(number, offset, durable, bytes_max, bytes)?;
         }
         let corrupt =
             || JournalError::Corrupt { file: segments::segment_path(number), offset, proven: durable };
-        shipment.map(Some).ok_or_else(corrupt)
+        found.map(Some).ok_or_else(corrupt)
     }
 
     /// `None` when no batch begins there.
@@ -64,19 +80,20 @@ impl<D: Disk> JournalReader<D> {
         offset: u64,
         durable: Position,
         bytes_max: usize,
-    ) -> Result<Option<Shipment>, JournalError> {
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Range<Position>>, JournalError> {
         let segment_bytes = self.shared.options.segment_bytes;
         let start = Position(number * segment_bytes + offset);
         let readable_bytes = durable.0.saturating_sub(start.0).min(segment_bytes - offset);
         let length =
             bytes_max.max(BATCH_BYTES_MAX).min(usize::try_from(readable_bytes).unwrap_or(usize::MAX));
-        let read = self.shared.disk.read(&segments::segment_path(number), offset, length);
+        let read = self.shared.disk.read(&segments::segment_path(number), offset, length, bytes);
         // After the read: a segment that was given up before then may already hold other bytes, or none.
         let oldest = self.shared.oldest_position();
         if start < oldest {
             return Err(JournalError::Recycled { asked: start, oldest });
         }
-        let mut bytes = read?;
+        read?;
         let mut end = start;
         while let Some(batch) = Batch::parse(&bytes[(end.0 - start.0) as usize..], end) {
             if end > start && batch.end().0 - start.0 > bytes_max as u64 {
@@ -85,7 +102,7 @@ impl<D: Disk> JournalReader<D> {
             end = batch.end();
         }
         bytes.truncate((end.0 - start.0) as usize);
-        Ok((end > start).then_some(Shipment { start, end, bytes }))
+        Ok((end > start).then_some(start..end))
     }
 }
 

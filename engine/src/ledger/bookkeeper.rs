@@ -17,6 +17,8 @@ pub struct Bookkeeper<D: Disk> {
     ledger: Ledger,
     history: History<D>,
     position: Position,
+    /// What was read last, kept for its capacity.
+    buffer: Vec<u8>,
     checkpointed: Position,
     checkpoint_bytes: u64,
     /// Files of the history that the last durable checkpoint may name and the next one does not.
@@ -97,6 +99,7 @@ impl<D: Disk> Bookkeeper<D> {
             ledger,
             history,
             position: journal.durable(),
+            buffer: Vec::new(),
             checkpointed: from,
             checkpoint_bytes,
             dropped: Vec::new(),
@@ -121,17 +124,16 @@ impl<D: Disk> Bookkeeper<D> {
     /// # Errors
     /// [`BookkeeperError`].
     pub fn advance(&mut self, bytes_max: usize) -> Result<bool, BookkeeperError> {
-        let Some(shipment) = self.reader.read(self.position, bytes_max)? else { return Ok(false) };
+        let read = self.reader.read_into(self.position, bytes_max, &mut self.buffer)?;
+        let Some(range) = read else { return Ok(false) };
         let Self { ledger, history, .. } = self;
-        let mut at = shipment.start;
-        while at < shipment.end {
-            let rest = &shipment.bytes[(at.0 - shipment.start.0) as usize..];
-            let batch =
-                Batch::parse(rest, at).expect("a shipment is whole batches, verified when they were read");
+        let mut rest = &self.buffer[..];
+        while !rest.is_empty() {
+            let batch = Batch::verified(rest);
             apply(ledger, history, batch.end(), batch.records())?;
-            at = batch.end();
+            rest = &rest[(batch.end().0 - batch.header.position.0) as usize..];
         }
-        self.position = shipment.end;
+        self.position = range.end;
         Ok(true)
     }
 

@@ -5,7 +5,10 @@ use crate::journal::record::VendName;
 use serde::{Deserialize, Serialize};
 
 /// What one record says of one sequence. Of several facts about a sequence the first final one holds.
+///
+/// Serialised as the list of its fields: there are many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
 pub struct SequenceFact {
     /// The terminal.
     pub terminal: u64,
@@ -19,6 +22,21 @@ pub struct SequenceFact {
     pub reference: u64,
     /// The variety's number; 0 where the record names none.
     pub variety: u32,
+}
+
+type Fields = (u64, u32, u64, FactState, u64, u32);
+
+impl From<Fields> for SequenceFact {
+    fn from((terminal, key_epoch, sequence, state, reference, variety): Fields) -> Self {
+        Self { terminal, key_epoch, sequence, state, reference, variety }
+    }
+}
+
+impl From<SequenceFact> for Fields {
+    fn from(fact: SequenceFact) -> Self {
+        let SequenceFact { terminal, key_epoch, sequence, state, reference, variety } = fact;
+        (terminal, key_epoch, sequence, state, reference, variety)
+    }
 }
 
 /// What became of a sequence.
@@ -37,6 +55,21 @@ pub enum FactState {
     Blocked,
     /// The PIN was printed once more.
     Reprinted,
+}
+
+impl FactState {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sold => "sold",
+            Self::Confirmed => "confirmed",
+            Self::Voided => "voided",
+            Self::Declined => "declined",
+            Self::Blocked => "blocked",
+            Self::Reprinted => "reprinted",
+        }
+    }
 }
 
 /// Gives what a record says of sequences to `take`.

@@ -10,9 +10,10 @@ use wire::frame::REPLY_BYTES_MAX;
 /// One worker's waiting replies.
 #[derive(Default)]
 pub(super) struct Outbox {
+    /// What waits is `bytes[left..end]`; the rest is room that was used before.
     bytes: Vec<u8>,
-    /// Bytes at the front that have left.
     left: usize,
+    end: usize,
     entries: VecDeque<Entry>,
     /// Tickets in ascending order, with the number of entries each stands for.
     turns: VecDeque<(u64, usize)>,
@@ -28,10 +29,12 @@ struct Entry {
 impl Outbox {
     /// Adds what `encode` writes, for a session; returns its length.
     pub(super) fn push(&mut self, session: u64, encode: impl FnOnce(&mut [u8]) -> usize) -> usize {
-        let start = self.bytes.len();
-        self.bytes.resize(start + REPLY_BYTES_MAX, 0);
-        let bytes = encode(&mut self.bytes[start..]);
-        self.bytes.truncate(start + bytes);
+        let room_end = self.end + REPLY_BYTES_MAX;
+        if self.bytes.len() < room_end {
+            self.bytes.resize(room_end, 0);
+        }
+        let bytes = encode(&mut self.bytes[self.end..room_end]);
+        self.end += bytes;
         match self.entries.back_mut() {
             Some(last) if self.open > 0 && last.session == session => last.bytes += bytes,
             _ => {
@@ -64,18 +67,16 @@ impl Outbox {
                 self.left = end;
             }
         }
-        if self.left == self.bytes.len() {
-            self.bytes.clear();
-            self.left = 0;
-        } else if self.left > self.bytes.len() / 2 {
-            self.bytes.drain(..self.left);
+        if self.left > self.end / 2 {
+            self.bytes.copy_within(self.left..self.end, 0);
+            self.end -= self.left;
             self.left = 0;
         }
     }
 
     /// How many bytes wait.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.bytes.len() - self.left
+        self.end - self.left
     }
 }
 

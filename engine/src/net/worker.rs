@@ -121,6 +121,8 @@ pub struct Worker<S, M> {
     stats: Arc<Stats>,
     clock: Clock,
     buffer: Box<[u8]>,
+    /// Records that could be handed over when this turn began: by now at least as many less those made since.
+    room: usize,
     /// The slot that is looked at next for what is overdue.
     sweep_at: usize,
     sweep_due_ms: u64,
@@ -149,6 +151,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             stats,
             clock,
             buffer: vec![0; BUFFER_BYTES].into(),
+            room: 0,
             sweep_at: 0,
             sweep_due_ms: 0,
             stop_by_ms: None,
@@ -198,6 +201,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     }
 
     fn turn(&mut self, now: &Now) {
+        self.room = self.sender.room();
         self.sessions.release(self.sender.durable());
         self.take_messages(now);
         self.take_arrivals(now);
@@ -265,7 +269,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     /// Whether there is room for the records and replies of one more request.
     fn has_room(&self) -> bool {
         self.stop_by_ms.is_none()
-            && self.sender.room().saturating_sub(RECORDS_PER_REQUEST_MAX) > self.unpushed()
+            && self.room.saturating_sub(RECORDS_PER_REQUEST_MAX) > self.unpushed()
             && self.sessions.outbox.waiting_bytes() < OUTBOX_BYTES_MAX
     }
 
@@ -407,6 +411,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             self.sender.push(record);
         }
         self.sender.submit();
+        self.room = self.sender.room();
     }
 
     /// Tells the others what the seller needs of them.

@@ -169,7 +169,7 @@ impl Desk {
 
 /// How often it looks what has become durable.
 const TURN: Duration = Duration::from_millis(20);
-/// Journal bytes read in one go.
-const READ_BYTES: usize = 4 << 20;
+/// Journal bytes read in one go: what a processor's cache holds.
+const READ_BYTES: usize = 1 << 20;
 /// How long a full disk is left alone, in turns.
 const REST_TURNS: u32 = 25;

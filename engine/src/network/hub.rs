@@ -209,7 +209,8 @@ impl Desk {
             let mut message = messages.recv_timeout(TURN).ok();
             let mut stopping = false;
             for _ in 0..MESSAGES_PER_COMMIT {
-                let Some(taken) = message.take() else { break };
+                // Taken only when there is a turn for it: what is left stays where it is.
+                let Some(taken) = message.take().or_else(|| messages.try_recv().ok()) else { break };
                 match taken {
                     HubMessage::Connect(connection, to) => {
                         self.disconnect(hub);
@@ -231,7 +232,6 @@ impl Desk {
                     HubMessage::Look(question) => looks.push(question),
                     HubMessage::Stop => stopping = true,
                 }
-                message = messages.try_recv().ok();
             }
             hub.commit()?;
             while let Some(output) = hub.poll_output() {

@@ -124,19 +124,19 @@ impl Desk {
             }
             let now = (self.clock)();
             for _ in 0..MESSAGES_PER_TURN {
-                match message.take() {
-                    Some(StewardMessage::Link(connection, event)) if connection == self.connection => {
+                // Taken only when there is a turn for it: what is left stays where it is.
+                let Some(taken) = message.take().or_else(|| messages.try_recv().ok()) else { break };
+                match taken {
+                    StewardMessage::Link(connection, event) if connection == self.connection => {
                         match event {
                             LinkEvent::Message(message) => self.steward.handle_message(message, &now)?,
                             LinkEvent::Cut => self.cut(now.monotonic_ms),
                         }
                         self.act()?;
                     }
-                    Some(StewardMessage::Link(..)) | None => {}
-                    Some(StewardMessage::Stop) => stop_by_ms = Some(now.monotonic_ms + STOP_MS_MAX),
+                    StewardMessage::Link(..) => {}
+                    StewardMessage::Stop => stop_by_ms = Some(now.monotonic_ms + STOP_MS_MAX),
                 }
-                let Ok(next) = messages.try_recv() else { break };
-                message = Some(next);
             }
             for _ in 0..MESSAGES_PER_TURN {
                 let Some((worker, variety)) = signal.take().or_else(|| dry.try_recv().ok()) else { break };

@@ -358,13 +358,13 @@ mod tests {
         fn admits(&self, sequence: u64, confirmed: u64) -> bool {
             let mut after = Self { top: self.top, answers: self.answers.clone() };
             after.confirm(sequence, confirmed);
-            (self.top + 1..sequence).for_each(|skipped| drop(after.answers.insert(skipped, Answer::Open)));
+            after.answers.extend((self.top + 1..sequence).map(|skipped| (skipped, Answer::Open)));
             let kept = sequence.saturating_sub(WINDOW - 1);
             after.answers.range(..kept).all(|(_, answer)| answer.state().is_final())
         }
 
         fn set(&mut self, sequence: u64, answer: Answer) -> Vec<(u64, Answer)> {
-            (self.top + 1..=sequence).for_each(|skipped| drop(self.answers.insert(skipped, Answer::Open)));
+            self.answers.extend((self.top + 1..=sequence).map(|skipped| (skipped, Answer::Open)));
             self.top = self.top.max(sequence);
             let kept = self.answers.split_off(&(self.top + 1).saturating_sub(WINDOW));
             let left = std::mem::replace(&mut self.answers, kept);

@@ -97,6 +97,10 @@ fn tables(outcome: &Outcome, page: &mut String) {
         ("Sales rechecked with the seller", grouped(counts.rechecked)),
         ("Outcome not known", grouped(outcome.unresolved)),
     ];
+    if let Some(compared) = &outcome.reconciled.compared {
+        rows.push(("Receipts that the books agree with", grouped(compared.agreed)));
+        rows.push(("Sales to others in the books", grouped(compared.others)));
+    }
     table("What happened", &rows, page);
     rows.clear();
     let env = &outcome.environment;

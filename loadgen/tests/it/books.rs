@@ -78,6 +78,17 @@ fn sales_that_a_killed_run_began_are_found_in_the_books_of_before() {
     assert_eq!(compared["agreed"], count("sold") + count("resumed"), "{result}");
 }
 
+/// When the shelf is empty every vend asks the steward and the hub: what they have to say to each other piles up.
+#[test]
+fn a_run_that_sells_everything_is_in_the_books_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = Live::start_process(folder.path(), TERMINALS, 2_000);
+    let load = ["--duration", "2s", "--window", "64", "--until-empty"];
+    let (code, result) = end(start(folder.path(), &network, &network.data, &load));
+    assert_eq!(code, Some(0), "{result}");
+    assert_eq!(result["reconciled"]["compared"]["agreed"], 4_000, "{result}");
+}
+
 #[test]
 fn books_that_cannot_be_read_afterwards_make_a_run_invalid() {
     let folder = tempfile::tempdir().unwrap();
