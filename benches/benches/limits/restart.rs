@@ -49,6 +49,7 @@ impl Stocked {
         let sales = self.pins - LEFT;
         println!("-- {sales} sales of {TERMINALS} terminals above the last checkpoint …");
         write_sales(&self.data, sales, &self.keys)?;
+        crate::settle();
         let (child, seconds, busy_s) = self.first_sale()?;
         let rate = f64::from(sales) / seconds / 1e6;
         println!(
