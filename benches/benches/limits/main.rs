@@ -149,8 +149,8 @@ impl Load {
     /// The most that clear and sealed together may sell.
     fn pins_per_second(&self) -> f64 {
         match self {
-            Self::Closed { window: 1, .. } => 0.6e6,
-            Self::Closed { .. } => 6e6,
+            Self::Closed { window: 1, .. } => 0.4e6,
+            Self::Closed { .. } => 3e6,
             Self::Paced => 2e3,
             Self::Idle | Self::Cold | Self::Recovery => 0.0,
         }
