@@ -106,6 +106,12 @@ impl Session {
         self.input.shrink_to_fit();
     }
 
+    /// Gives back what the last burst needed: it must not stay for the life of a session, because there are many.
+    pub(super) fn shrink(&mut self) {
+        self.output.shrink_to(BUFFER_KEPT_BYTES);
+        self.input.shrink_to(BUFFER_KEPT_BYTES);
+    }
+
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
         loop {
@@ -150,11 +156,6 @@ impl Session {
         self.stalled_since_ms = None;
         self.output.clear();
         self.sent = 0;
-        // A burst must not stay for the life of a session: there are many.
-        self.output.shrink_to(BUFFER_KEPT_BYTES);
-        if self.input.is_empty() {
-            self.input.shrink_to(BUFFER_KEPT_BYTES);
-        }
         if self.phase == Phase::Closing {
             // The terminal may have closed first: then there is nothing to shut.
             let _ = self.stream.shutdown(Shutdown::Write);

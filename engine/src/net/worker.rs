@@ -172,14 +172,18 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 let Some(key) = self.sessions.key_at(event.token().0) else { continue };
-                if event.is_writable() {
-                    self.sessions.touch(key);
-                }
-                if event.is_readable()
-                    && let Some(session) = self.sessions.session(key)
-                {
+                let Some(session) = self.sessions.session(key) else { continue };
+                // Nearly every event says that it is writable.
+                let may_write = event.is_writable() && session.has_unsent();
+                let may_read = event.is_readable();
+                if may_read {
                     session.readable = true;
                     session.ended |= event.is_read_closed();
+                }
+                if may_write {
+                    self.sessions.touch(key);
+                }
+                if may_read {
                     self.sessions.list(key);
                 }
             }
@@ -477,7 +481,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                     self.sessions.dismiss(key, ByeReason::Idle, 0, now.monotonic_ms);
                 }
                 Phase::LoggedIn if silent_ms > REST_MS => session.rest(),
-                Phase::Welcomed | Phase::LoggedIn => {}
+                Phase::Welcomed | Phase::LoggedIn => session.shrink(),
             }
         }
         self.flush(now);

@@ -425,6 +425,15 @@ fn vends_that_wait_are_sold_in_order_as_pins_arrive_and_time_out_otherwise() {
 }
 
 #[test]
+fn what_a_waiting_vend_confirms_is_confirmed_at_once() {
+    let mut till = Till::with_stock(1, 1);
+    assert!(matches!(till.vend(Attempt::First, 1, 500, 0), Reply::Sold(_)));
+    assert!(till.all(vend(Attempt::First, 2, 500, 1)).is_empty(), "it waits");
+    assert_eq!(till.state(Request::Status { sequence: 1 }), SequenceState::Confirmed);
+    assert_eq!(till.state(Request::Void { sequence: 1 }), SequenceState::Confirmed, "too late");
+}
+
+#[test]
 fn a_suspended_dealer_sells_nothing() {
     let mut till = Till::with_stock(1, 10);
     let asker = Asker { dealer: 2, ..till.asker() };

@@ -17,9 +17,8 @@ impl<S: Sealed> Seller<S> {
         };
         match window.answer(vend.sequence) {
             Answer::Closed => refuse(asker, vend.sequence, RefuseReason::Closed, replies),
-            // The record of the sale carries what the vend confirms.
             Answer::Open if window.admit(vend.sequence, vend.confirmed).is_ok() => {
-                self.sell_open(asker, vend, now, replies);
+                self.vend_open(asker, vend, now, replies);
             }
             Answer::Open => self.vend_beyond(asker, vend, now, replies),
             answer => {
@@ -27,6 +26,17 @@ impl<S: Sealed> Seller<S> {
                 self.note_confirmed(asker, vend.sequence, news, now);
                 self.vend_again(asker, vend, &answer, replies);
             }
+        }
+    }
+
+    /// A vend that fits the window. The record of its sale or decline carries what it confirms; without one, that is
+    /// recorded by itself.
+    fn vend_open(&mut self, asker: &Asker, vend: &Vend, now: &Now, replies: &mut impl Replies) {
+        self.sell_open(asker, vend, now, replies);
+        let Some(window) = self.windows.window(asker.terminal, asker.key_epoch) else { return };
+        if window.answer(vend.sequence) == Answer::Open {
+            let news = window.news_of(vend.sequence, vend.confirmed);
+            self.note_confirmed(asker, vend.sequence, news, now);
         }
     }
 
@@ -38,7 +48,7 @@ impl<S: Sealed> Seller<S> {
         self.note_confirmed(asker, next, aged, now);
         let Some(window) = self.windows.window(terminal, key_epoch) else { return };
         if window.admit(vend.sequence, vend.confirmed).is_ok() {
-            return self.sell_open(asker, vend, now, replies);
+            return self.vend_open(asker, vend, now, replies);
         }
         let news = window.news_of(vend.sequence, vend.confirmed);
         self.note_confirmed(asker, vend.sequence, news, now);
