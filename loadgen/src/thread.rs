@@ -205,27 +205,29 @@ impl Thread {
         self.sweep_due_ns = now_ns;
     }
 
-    /// How long to wait for sockets.
+    /// How long to wait for sockets. Sweeps may be a millisecond late, which is how precisely the system waits; vends
+    /// have the alarm.
     fn timeout(&mut self, now_ns: u64) -> io::Result<Duration> {
-        let mut until_ns = self.sweep_due_ns;
+        let mut vend_ns = u64::MAX;
         if self.desk.step == Step::Sell && self.desk.start_ns() > now_ns {
-            until_ns = until_ns.min(self.desk.start_ns());
+            vend_ns = self.desk.start_ns();
         }
         if let Some(schedule) = &self.schedule
             && self.desk.is_selling(now_ns)
             && !self.desk.idle.is_empty()
         {
-            until_ns = until_ns.min(schedule.next_ns());
+            vend_ns = vend_ns.min(schedule.next_ns());
         }
-        let wait_ns = until_ns.saturating_sub(now_ns);
+        let vend_wait_ns = vend_ns.saturating_sub(now_ns);
         // The last moment is spent asking, so that vends are sent on time; no more of it, because a core that is never
         // idle may be taken away.
-        if wait_ns < ASK_NS {
+        if vend_wait_ns < ASK_NS {
             return Ok(Duration::ZERO);
         }
-        if wait_ns < ALARM_NS_MAX {
-            self.alarm.set(Duration::from_nanos(wait_ns - ASK_NS + 1))?;
+        if vend_wait_ns < ALARM_NS_MAX {
+            self.alarm.set(Duration::from_nanos(vend_wait_ns - ASK_NS + 1))?;
         }
+        let wait_ns = self.sweep_due_ns.saturating_sub(now_ns).min(vend_wait_ns);
         Ok(Duration::from_nanos(wait_ns).max(Duration::from_millis(1)))
     }
 

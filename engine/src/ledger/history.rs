@@ -31,7 +31,6 @@ pub struct History<D: Disk> {
     fresh: Vec<Entry>,
     /// The other entries in no run yet, sorted: sequences leave a terminal's window in order, so most are put at the end.
     pending: IdMap<TerminalId, Vec<Entry>>,
-    pending_count: usize,
 }
 
 /// Why the history cannot be read.
@@ -62,7 +61,7 @@ impl<D: Disk> History<D> {
             }
         }
         let runs = names.iter().map(|name| Run::open(&*disk, name)).collect::<Result<_, _>>()?;
-        Ok(Self { disk, runs, fresh: Vec::new(), pending: IdMap::default(), pending_count: 0 })
+        Ok(Self { disk, runs, fresh: Vec::new(), pending: IdMap::default() })
     }
 
     /// Takes in a sequence that left its window.
@@ -106,7 +105,7 @@ impl<D: Disk> History<D> {
         self.sort();
         let mut terminals: Vec<TerminalId> = self.pending.keys().copied().collect();
         terminals.sort_unstable();
-        let mut entries = Vec::with_capacity(self.pending_count);
+        let mut entries = Vec::with_capacity(self.pending.values().map(Vec::len).sum());
         terminals.iter().for_each(|terminal| entries.extend_from_slice(&self.pending[terminal]));
         let mut merged = self.runs.len();
         if !entries.is_empty() {
@@ -135,7 +134,6 @@ impl<D: Disk> History<D> {
             let dropped = self.runs.drain(merged..).map(|run| run.name).collect();
             self.runs.push(run);
             self.pending.clear();
-            self.pending_count = 0;
             return Ok((self.names(), dropped));
         }
         Ok((self.names(), Vec::new()))
@@ -150,16 +148,11 @@ impl<D: Disk> History<D> {
     fn put(&mut self, entry: Entry) {
         let entries = self.pending.entry(entry.vend.terminal).or_default();
         if entries.last().is_none_or(|last| last.vend < entry.vend) {
-            entries.push(entry);
-            self.pending_count += 1;
-            return;
+            return entries.push(entry);
         }
         match entries.binary_search_by_key(&entry.vend, |entry| entry.vend) {
             Ok(at) => entries[at] = entry,
-            Err(at) => {
-                entries.insert(at, entry);
-                self.pending_count += 1;
-            }
+            Err(at) => entries.insert(at, entry),
         }
     }
 

@@ -175,16 +175,13 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                 let Some(session) = self.sessions.session(key) else { continue };
                 // Nearly every event says that it is writable.
                 let may_write = event.is_writable() && session.has_unsent();
-                let may_read = event.is_readable();
-                if may_read {
+                if event.is_readable() {
                     session.readable = true;
                     session.ended |= event.is_read_closed();
+                    self.sessions.list(key);
                 }
                 if may_write {
                     self.sessions.touch(key);
-                }
-                if may_read {
-                    self.sessions.list(key);
                 }
             }
             let now = (self.clock)();

@@ -2,7 +2,7 @@
 //! from the seller's own.
 
 use super::{NotDone, Office};
-use crate::hub::read_archive;
+use crate::hub::{HubError, read_archive};
 use crate::journal::batch::Batch;
 use crate::journal::{JournalError, Position, Record, Shipment};
 use crate::ledger::{SequenceFact, facts};
@@ -30,7 +30,13 @@ impl Office {
         let mut rows = Vec::new();
         while at < end {
             let shipment = self.read_journal(at, &mut archived).map_err(|error| match error {
-                NotDone::Hub(_) | NotDone::Journal(_) if at.0 == since => NotDone::NoSuchPosition(since),
+                // No batch begins at what the caller named; where the journal begins, that would be damage.
+                NotDone::Hub(HubError::ArchiveDamaged { .. })
+                | NotDone::Journal(JournalError::Corrupt { .. })
+                    if at.0 == since && since > 0 =>
+                {
+                    NotDone::NoSuchPosition(since)
+                }
                 error => error,
             })?;
             let Some(shipment) = shipment else { break };
