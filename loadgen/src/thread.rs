@@ -60,19 +60,20 @@ pub enum ThreadError {
     Sequences(#[from] SequencesError),
 }
 
-/// Where a thread stands, for the main thread: the step it is in and what is not done in it.
+/// Where a thread stands, for the main thread: the step it is in, counted from one, and what is not done in it. Zero is
+/// a thread that has not said anything.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(AtomicU64);
 
 impl Progress {
     fn publish(&self, step: Step, left: usize) {
-        self.0.store((step as u64) << 32 | left as u64, Release);
+        self.0.store((step as u64 + 1) << 32 | left as u64, Release);
     }
 
     /// What is left to do in `step`; `None` while the thread has not begun it.
     pub(crate) fn left(&self, step: Step) -> Option<usize> {
         let value = self.0.load(std::sync::atomic::Ordering::Acquire);
-        (value >> 32 == step as u64).then_some((value & 0xffff_ffff) as usize)
+        (value >> 32 == step as u64 + 1).then_some((value & 0xffff_ffff) as usize)
     }
 }
 
@@ -384,3 +385,20 @@ const ALARM_NS_MAX: u64 = 10_000_000;
 const CONNECTING_MAX: usize = 256;
 const SWEEP_NS: u64 = 20_000_000;
 const SWEEP_BUSY_NS: u64 = 5_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_done_before_a_thread_has_said_so() {
+        let progress = Progress::default();
+        for step in Step::ALL {
+            assert_eq!(progress.left(step), None);
+        }
+        progress.publish(Step::Connect, 3);
+        assert_eq!((progress.left(Step::Connect), progress.left(Step::Sell)), (Some(3), None));
+        progress.publish(Step::Connect, 0);
+        assert_eq!(progress.left(Step::Connect), Some(0));
+    }
+}
