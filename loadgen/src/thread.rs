@@ -375,7 +375,8 @@ impl Thread {
     }
 }
 
-const EVENTS_MAX: usize = 4096;
+/// Few enough that what the system keeps of their sockets is still in the processor's cache when they are read.
+const EVENTS_MAX: usize = 256;
 const ALARM: Token = Token(usize::MAX);
 /// A thread wakes so long before a vend is due: twice what the system may be late.
 const ASK_NS: u64 = 120_000;

@@ -528,7 +528,9 @@ fn recheck<S: Sealed, M>(key: u64, seller: &mut Seller<S>, sessions: &mut Sessio
 
 /// What was held back, less than what is read at once, and what is read.
 const BUFFER_BYTES: usize = 2 * READ_BYTES_MAX;
-const EVENTS_MAX: usize = 1024;
+/// Events taken at once, and so sales handed over at once: few enough that what the system keeps of their sockets is still
+/// in the processor's cache when they are read, and when their replies leave.
+const EVENTS_MAX: usize = 256;
 /// How often a part of the sessions is looked at for what is overdue, in milliseconds.
 const SWEEP_MS: u64 = 100;
 /// How many such parts there are.
