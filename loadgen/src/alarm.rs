@@ -11,14 +11,14 @@ use std::time::Duration;
 
 /// One thread's alarm clock.
 #[derive(Debug)]
-pub(crate) struct Alarm(OwnedFd);
+pub struct Alarm(OwnedFd);
 
 impl Alarm {
     /// An alarm whose events have `token`.
     ///
     /// # Errors
     /// The system has no more of what it needs.
-    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+    pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
@@ -29,7 +29,7 @@ impl Alarm {
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn set(&self, wait: Duration) -> io::Result<()> {
+    pub fn set(&self, wait: Duration) -> io::Result<()> {
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
         let it_value = Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() };
         timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: none, it_value })?;

@@ -4,7 +4,7 @@
 //! (`preflight`), starts threads of connections (`thread`, `connection`, `sales`), and judges what they bring back
 //! (`check`, `books`, `receipts`, `outcome`). `summary`, `report` and `hlog` show it. `demo` runs a network of its own and kills it.
 
-mod alarm;
+pub mod alarm;
 mod books;
 mod catalogue;
 mod check;

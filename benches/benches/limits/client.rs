@@ -15,6 +15,10 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    pub(crate) const fn question(&self) -> &'static [u8] {
+        self.question
+    }
+
     pub(crate) const fn question_bytes(&self) -> usize {
         self.question.len()
     }

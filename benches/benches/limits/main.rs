@@ -11,6 +11,7 @@ mod client;
 mod echo;
 mod floor;
 mod idle;
+mod paced;
 mod pinwheel;
 mod process;
 mod redis;
@@ -248,11 +249,12 @@ impl Subjects {
         Ok(())
     }
 
-    /// A thousand sales a second, against the durable echo at one connection.
+    /// A thousand sales a second, against the durable echo at one connection, whose processors never rest, and against
+    /// the durable echo at the same pace, whose processors rest as Pinwheel's do.
     fn measure_paced(&self, options: &Options) -> Result<()> {
         println!(
-            "-- 1,000 a second on {PACED_CONNECTIONS} connections (open loop); durable echo: one connection, window 1 \
-             (closed loop)"
+            "-- {PACE} a second on {PACED_CONNECTIONS} connections (open loop); durable echo: one connection, window 1 \
+             (closed loop), and paced as Pinwheel is"
         );
         let time = options.time;
         let mut rounds = Rounds::default();
@@ -260,17 +262,20 @@ impl Subjects {
             settle();
             for (name, shape, child) in self.bare.iter().filter(|(name, ..)| *name == DURABLE) {
                 rounds.add(name, client::run(child, *shape, 1, 1, time)?);
+                rounds.add(DURABLE_PACED, paced::run(child, *shape, PACED_CONNECTIONS, PACE, time)?);
             }
             for (name, is_clear) in &self.sold {
                 let Some(pinwheel) = &self.pinwheel else { continue };
-                rounds.add(name, pinwheel.sell(PACED_CONNECTIONS, 1, Some(1000.0), *is_clear, time)?);
+                rounds.add(name, pinwheel.sell(PACED_CONNECTIONS, 1, Some(PACE.into()), *is_clear, time)?);
             }
         }
         rounds.print();
         for (name, _) in &self.sold {
-            let ratio = |quantile| rounds.ratio(name, DURABLE, move |measured| measured.at_us(quantile));
-            if let (Some(p50), Some(p999)) = (ratio(0.5), ratio(0.999)) {
-                println!("{name:>38}, times durable: p50 {p50:.2}, p99.9 {p999:.2}");
+            for to in [DURABLE, DURABLE_PACED] {
+                let ratio = |quantile| rounds.ratio(name, to, move |measured| measured.at_us(quantile));
+                if let (Some(p50), Some(p999)) = (ratio(0.5), ratio(0.999)) {
+                    println!("{name:>38}, times {to}: p50 {p50:.2}, p99.9 {p999:.2}");
+                }
             }
         }
         Ok(())
@@ -337,8 +342,11 @@ const CLIENT_CORE: u32 = 1;
 const LOADS: &str = "50,1000,4000,9000,50x64,paced,idle,cold,recovery";
 const RESTART_PINS: u32 = 10_000_000;
 const PACED_CONNECTIONS: usize = 50;
+/// Questions a second.
+const PACE: u32 = 1000;
 const ECHO: &str = "echo";
 const DURABLE: &str = "durable echo";
+const DURABLE_PACED: &str = "durable, paced";
 const ALWAYS: &str = "Redis always";
 const CLEAR: &str = "Pinwheel, clear";
 const SEALED: &str = "Pinwheel, sealed";

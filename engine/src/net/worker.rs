@@ -1,7 +1,7 @@
 //! A worker: the home of some terminals, from their handshake to their last reply.
 //!
-//! Each turn: let go what has become durable, take in messages and new connections, read what is ready and ask the seller,
-//! hand the records over, let go what depends on none of them, write each session once.
+//! Each turn: let go what has become durable and write it, take in messages and new connections, read what is ready and ask
+//! the seller, hand the records over, let go and write what depends on none of them.
 
 use super::front::Arrival;
 use super::meddler::Meddler;
@@ -204,6 +204,8 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     fn turn(&mut self, now: &Now) {
         self.room = self.sender.room();
         self.sessions.release(self.sender.durable());
+        // Before anything else, so that terminals ask again while this turn works.
+        self.flush(now);
         self.take_messages(now);
         self.take_arrivals(now);
         self.read_ready(now);
