@@ -71,7 +71,7 @@ impl Connection {
         };
         let mut connection = Self { stream, session, correlation: 0 };
         match connection.receive(until)? {
-            (_, Reply::Welcome(welcome)) => Ok((connection, welcome)),
+            (_, Reply::Welcome(welcome)) => Ok((connection, *welcome)),
             _ => Err(SessionError::OutOfOrder.into()),
         }
     }

@@ -144,7 +144,7 @@ pub struct SellerSession {
 }
 
 /// One frame from the terminal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inbound {
     /// A question; answer with the same correlation.
     Request {
@@ -210,7 +210,9 @@ impl SellerSession {
             return Err(error);
         }
         let received = self.receive_next(bytes);
-        self.over = received.err();
+        if let Err(error) = &received {
+            self.over = Some(*error);
+        }
         received
     }
 

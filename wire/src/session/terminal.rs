@@ -96,8 +96,7 @@ pub struct TerminalSession {
 }
 
 /// One frame from the seller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a value on the stack, looked at once")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TerminalInbound {
     /// An answer, or the welcome.
     Reply {
@@ -139,7 +138,9 @@ impl TerminalSession {
             return Err(error);
         }
         let received = self.receive_next(bytes);
-        self.over = received.err();
+        if let Err(error) = &received {
+            self.over = Some(*error);
+        }
         received
     }
 

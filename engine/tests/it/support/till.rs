@@ -57,7 +57,7 @@ impl Till {
     /// Connects, shakes hands and logs in with nothing unresolved.
     pub(crate) fn connect(address: SocketAddr, key: &KeyRow, patience: Duration) -> Result<Self, Lost> {
         let mut till = Self::connect_unlogged(address, key, Mode::Sealed, patience)?;
-        till.ask(&Request::Login(Login::EMPTY))?;
+        till.ask(&Request::Login(Box::new(Login::EMPTY)))?;
         Ok(till)
     }
 
@@ -121,7 +121,7 @@ impl Till {
         };
         let mut till = Self { stream, session, input, correlation: 0, welcome: nothing };
         match till.receive()? {
-            (_, Reply::Welcome(welcome)) => till.welcome = welcome,
+            (_, Reply::Welcome(welcome)) => till.welcome = *welcome,
             other => panic!("a welcome comes first, not {other:?}"),
         }
         Ok(till)
