@@ -409,28 +409,34 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         let (array, rest) = self.rest.split_first_chunk::<N>().ok_or(FrameError::Malformed)?;
         self.rest = rest;
         Ok(*array)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, FrameError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self) -> Result<u16, FrameError> {
         self.array().map(u16::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, FrameError> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, FrameError> {
         self.array().map(u64::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn coded<T>(&mut self, from_byte: impl FnOnce(u8) -> Option<T>) -> Result<T, FrameError> {
         from_byte(self.u8()?).ok_or(FrameError::Malformed)
     }

@@ -121,6 +121,7 @@ impl Till {
     }
 
     /// All replies to a request.
+    #[expect(clippy::needless_pass_by_value, reason = "requests are made where they are asked")]
     fn all(&mut self, request: Request) -> Vec<Reply> {
         let asker = self.asker();
         self.seller.handle_request(&asker, &request, &self.now, &mut self.said);

@@ -9,6 +9,7 @@ use crate::message::{KeyEpoch, Reply, Request, TerminalId};
 use crate::noise::{Initiator, NOISE_MESSAGE_BYTES};
 use crate::session::transport::{Opened, Transport};
 use crate::session::{HELLO_BYTES, Mode, PROLOGUE_BYTES, SessionError, Suite};
+use alloc::boxed::Box;
 
 /// The terminal's end between its hello and the seller's handshake frame.
 pub struct TerminalHandshake {
@@ -23,7 +24,7 @@ pub enum HandshakeInbound {
     /// The seller knows the key too.
     Session(TerminalSession),
     /// Connect again later or elsewhere.
-    Bye(Bye),
+    Bye(Box<Bye>),
     /// The seller refuses this hello.
     Error(ErrorNotice),
 }
@@ -116,7 +117,7 @@ pub enum TerminalInbound {
         correlation: u16,
     },
     /// Connect again later or elsewhere.
-    Bye(Bye),
+    Bye(Box<Bye>),
     /// The seller closes the connection because of what it received.
     Error(ErrorNotice),
 }

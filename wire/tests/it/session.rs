@@ -125,8 +125,11 @@ fn connection_frames_pass_in_any_session_in_both_directions() {
             Ok(Some((8, TerminalInbound::Pong { correlation: 6 })))
         );
         let length = control::encode_bye(&bye, &mut out);
-        assert_eq!(seller.receive(&mut out[..length]), Ok(Some((length, Inbound::Bye(bye)))));
-        assert_eq!(terminal.receive(&mut out[..length]), Ok(Some((length, TerminalInbound::Bye(bye)))));
+        assert_eq!(seller.receive(&mut out[..length]), Ok(Some((length, Inbound::Bye(Box::new(bye))))));
+        assert_eq!(
+            terminal.receive(&mut out[..length]),
+            Ok(Some((length, TerminalInbound::Bye(Box::new(bye)))))
+        );
         let length = control::encode_error(ErrorCode::Version, &mut out);
         match (seller.receive(&mut out[..length]), terminal.receive(&mut out[..length])) {
             (Ok(Some((12, Inbound::Error(a)))), Ok(Some((12, TerminalInbound::Error(b))))) => {
@@ -151,7 +154,7 @@ fn a_hello_may_be_answered_by_bye_or_error() {
     let length = control::encode_bye(&bye, &mut out);
     assert!(matches!(
         handshake.receive(&out[..length]),
-        Ok(Some((16, HandshakeInbound::Bye(received)))) if received == bye
+        Ok(Some((16, HandshakeInbound::Bye(received)))) if *received == bye
     ));
 }
 

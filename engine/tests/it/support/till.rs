@@ -102,7 +102,7 @@ impl Till {
                     input.drain(..length);
                     break session;
                 }
-                Some((_, HandshakeInbound::Bye(bye))) => return Err(Lost::Bye(bye)),
+                Some((_, HandshakeInbound::Bye(bye))) => return Err(Lost::Bye(*bye)),
                 Some((_, HandshakeInbound::Error(notice))) => return Err(Lost::Error(notice)),
                 None => more(&mut stream, &mut input)?,
             }
@@ -150,7 +150,7 @@ impl Till {
                     self.input.drain(..length);
                     match inbound {
                         TerminalInbound::Reply { correlation, reply } => return Ok((correlation, reply)),
-                        TerminalInbound::Bye(bye) => return Err(Lost::Bye(bye)),
+                        TerminalInbound::Bye(bye) => return Err(Lost::Bye(*bye)),
                         TerminalInbound::Error(notice) => return Err(Lost::Error(notice)),
                         TerminalInbound::Ping { .. } | TerminalInbound::Pong { .. } => {}
                     }
