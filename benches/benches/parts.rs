@@ -69,7 +69,7 @@ fn frames(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(1));
         let (mut terminal, mut seller) = sessions(mode);
         let mut frame = [0; FRAME_BYTES_MAX];
-        let login = Request::Login(wire::message::Login::EMPTY);
+        let login = Request::Login(Box::new(wire::message::Login::EMPTY));
         let length = terminal.send(1, &login, &mut frame);
         seller.receive(&mut frame[..length]).expect("a login is in order");
         let welcome = terminal_welcome();
@@ -176,7 +176,7 @@ fn sessions(mode: Mode) -> (TerminalSession, SellerSession) {
 }
 
 fn terminal_welcome() -> Reply {
-    Reply::Welcome(wire::message::Welcome {
+    Reply::Welcome(Box::new(wire::message::Welcome {
         seller: wire::message::SellerId(1),
         key_epoch: KeyEpoch(1),
         next_sequence: 1,
@@ -187,7 +187,7 @@ fn terminal_welcome() -> Reply {
         back_off_max_ms: 30_000,
         catalogue_version: 1,
         addresses: wire::message::Addresses::default(),
-    })
+    }))
 }
 
 fn pin() -> Pin {

@@ -116,7 +116,7 @@ impl Counter {
     fn log_in(&mut self) {
         for at in 0..TERMINALS {
             let mut frame = [0; 512];
-            let length = self.terminals[at].send(1, &Request::Login(Login::EMPTY), &mut frame);
+            let length = self.terminals[at].send(1, &Request::Login(Box::new(Login::EMPTY)), &mut frame);
             self.serve(at, &mut frame[..length], &mut [0; REPLY_BYTES_MAX]);
         }
     }
@@ -244,7 +244,7 @@ fn pair(id: TerminalId, mode: Mode) -> (SellerSession, TerminalSession) {
         catalogue_version: 1,
         addresses: wire::message::Addresses::default(),
     };
-    let length = session.send(0, &Reply::Welcome(welcome), &mut answer);
+    let length = session.send(0, &Reply::Welcome(Box::new(welcome)), &mut answer);
     assert!(terminal.receive(&mut answer[..length]).is_ok_and(|inbound| inbound.is_some()));
     (session, terminal)
 }

@@ -130,9 +130,11 @@ impl Connection {
 
     /// The socket is ready for something.
     pub(crate) fn handle_ready(&mut self, desk: &mut Desk) {
-        let now_ns = desk.now_ns();
-        if matches!(self.phase, Phase::Connecting) && !self.begin_handshake(desk, now_ns) {
-            return;
+        if matches!(self.phase, Phase::Connecting) {
+            let now_ns = desk.now_ns();
+            if !self.begin_handshake(desk, now_ns) {
+                return;
+            }
         }
         self.read(desk);
         if matches!(self.phase, Phase::Open(_)) {

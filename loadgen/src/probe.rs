@@ -54,7 +54,7 @@ pub(crate) fn catalogue(
         HandshakeInbound::Error(notice) => return Err(refused(target, id.0, notice.code)),
     };
     reply(&mut stream, &mut session, id.0)?;
-    ask(&mut stream, &mut session, &Request::Login(Login::EMPTY))?;
+    ask(&mut stream, &mut session, &Request::Login(Box::new(Login::EMPTY)))?;
     reply(&mut stream, &mut session, id.0)?;
     let (mut entries, mut version) = (Vec::new(), None);
     loop {

@@ -63,11 +63,11 @@ pub(crate) enum Purpose {
 
 /// What a reply meant.
 #[derive(Debug)]
-pub(crate) enum Meaning {
+pub(crate) enum Meaning<'a> {
     /// A PIN for a sequence that was asked for.
-    Sold(Flight, Sold),
+    Sold(Flight, &'a Sold),
     /// A PIN for a sequence that had an answer already, or was never asked for.
-    Unasked(Sold),
+    Unasked(&'a Sold),
     /// Final, no PIN.
     Declined(Flight, DeclineReason),
     /// The sequence stays open and will be asked again.
@@ -255,7 +255,12 @@ impl Sales {
     }
 
     /// Takes in a reply.
-    pub(crate) fn handle_reply(&mut self, correlation: u16, reply: &Reply, now_ns: u64) -> Meaning {
+    pub(crate) fn handle_reply<'a>(
+        &mut self,
+        correlation: u16,
+        reply: &'a Reply,
+        now_ns: u64,
+    ) -> Meaning<'a> {
         let sequence = match reply {
             Reply::Sold(sold) => sold.sequence,
             Reply::Declined { sequence, .. }
@@ -279,9 +284,9 @@ impl Sales {
                 if ago < WINDOW {
                     self.printed |= 1 << ago;
                 }
-                Meaning::Sold(flight, *sold)
+                Meaning::Sold(flight, sold)
             }
-            (Reply::Sold(sold), None) => Meaning::Unasked(*sold),
+            (Reply::Sold(sold), None) => Meaning::Unasked(sold),
             (Reply::Declined { reason, .. }, Some(at)) => Meaning::Declined(self.land(at), *reason),
             (Reply::Later { reason, wait_ms, .. }, Some(at)) => {
                 self.flights[at].due_ns = now_ns + u64::from((*wait_ms).max(1)) * 1_000_000;
@@ -448,8 +453,9 @@ mod tests {
         let mut sales = sales(1, 1, 0);
         sales.begin(1, 0, 0);
         sales.begin(1, 0, 0);
-        let reply = sales.handle_reply(correlation_of(1), &sold(2), 1);
-        assert!(matches!(reply, Meaning::Misplaced { sequence: 2 }));
+        let reply = sold(2);
+        let meaning = sales.handle_reply(correlation_of(1), &reply, 1);
+        assert!(matches!(meaning, Meaning::Misplaced { sequence: 2 }));
         assert_eq!(sales.in_flight(), 2);
     }
 

@@ -1,4 +1,4 @@
-//! Requests and replies as bytes, without allocation.
+//! Requests and replies as bytes. Writing never allocates; reading does only for what [`crate::message`] boxes.
 //!
 //! The *inner form* of a message is its header and body: what a sealed frame holds, and what a clear frame holds
 //! with a longer `length` and a checksum behind it.
@@ -9,6 +9,7 @@ use crate::message::{
     DeclineReason, KeyEpoch, LaterReason, Login, Outcome, RefuseReason, Reply, Request, Resolved, SellerId,
     SequenceState, Sold, Text, UNRESOLVED_MAX, Vend, Welcome,
 };
+use alloc::boxed::Box;
 
 /// Writes a request in inner form to the front of `out` and returns its length in bytes.
 ///
@@ -170,7 +171,7 @@ pub(crate) fn request_body(kind: Kind, body: &[u8]) -> Result<Request, FrameErro
         Kind::Login => {
             let count = reader.count(UNRESOLVED_MAX)?;
             reader.zeros(3)?;
-            let mut login = Login { count, ..Login::EMPTY };
+            let mut login = Box::new(Login { count, ..Login::EMPTY });
             for pair in &mut login.unresolved[..usize::from(count)] {
                 *pair = (SellerId(reader.u32()?), reader.u64()?);
             }
@@ -199,11 +200,11 @@ pub(crate) fn request_body(kind: Kind, body: &[u8]) -> Result<Request, FrameErro
 pub(crate) fn reply_body(kind: Kind, body: &[u8]) -> Result<Reply, FrameError> {
     let mut reader = Reader::new(body);
     let reply = match kind {
-        Kind::Welcome => Reply::Welcome(read_welcome(&mut reader)?),
+        Kind::Welcome => Reply::Welcome(Box::new(read_welcome(&mut reader)?)),
         Kind::Resolved => {
             let count = reader.count(UNRESOLVED_MAX)?;
             reader.zeros(3)?;
-            let mut resolved = Resolved { count, ..Resolved::EMPTY };
+            let mut resolved = Box::new(Resolved { count, ..Resolved::EMPTY });
             for outcome in &mut resolved.outcomes[..usize::from(count)] {
                 let seller = SellerId(reader.u32()?);
                 let state = reader.coded(SequenceState::from_byte)?;
@@ -212,7 +213,7 @@ pub(crate) fn reply_body(kind: Kind, body: &[u8]) -> Result<Reply, FrameError> {
             }
             Reply::Resolved(resolved)
         }
-        Kind::CataloguePage => Reply::Catalogue(read_page(&mut reader)?),
+        Kind::CataloguePage => Reply::Catalogue(Box::new(read_page(&mut reader)?)),
         Kind::Sold => {
             let (sequence, reference) = (reader.u64()?, reader.u64()?);
             let (expiry, copy) = (reader.u32()?, reader.u16()?);
@@ -408,28 +409,34 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         let (array, rest) = self.rest.split_first_chunk::<N>().ok_or(FrameError::Malformed)?;
         self.rest = rest;
         Ok(*array)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, FrameError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self) -> Result<u16, FrameError> {
         self.array().map(u16::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, FrameError> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, FrameError> {
         self.array().map(u64::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn coded<T>(&mut self, from_byte: impl FnOnce(u8) -> Option<T>) -> Result<T, FrameError> {
         from_byte(self.u8()?).ok_or(FrameError::Malformed)
     }

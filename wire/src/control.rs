@@ -6,6 +6,7 @@
 use crate::codec::{Reader, Writer, read_addresses, write_addresses};
 use crate::frame::{FrameError, HEADER_BYTES, Header, Kind, VERSION_CONNECTION, VERSION_MAX, VERSION_MIN};
 use crate::message::{Addresses, coded};
+use alloc::boxed::Box;
 
 /// Room for any frame of this module, in bytes.
 pub const CONTROL_BYTES_MAX: usize = HEADER_BYTES + Kind::Bye.body_bytes().1;
@@ -90,8 +91,9 @@ pub struct ErrorNotice {
     pub version_max: u8,
 }
 
-/// A frame that belongs to the connection, but not to the handshake.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A frame that belongs to the connection, but not to the handshake. A bye is boxed because it is rare, and larger than a
+/// request.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Control {
     /// Asks for a pong with this correlation.
     Ping {
@@ -104,7 +106,7 @@ pub enum Control {
         correlation: u16,
     },
     /// The peer closes the connection in good order.
-    Bye(Bye),
+    Bye(Box<Bye>),
     /// The peer closes the connection because of what it received.
     Error(ErrorNotice),
 }
@@ -173,7 +175,8 @@ pub fn decode_control(header: &Header, body: &[u8]) -> Result<Control, FrameErro
             let count = reader.u8()?;
             reader.zeros(2)?;
             let wait_ms = reader.u32()?;
-            Control::Bye(Bye { reason, wait_ms, addresses: read_addresses(&mut reader, count)? })
+            let addresses = read_addresses(&mut reader, count)?;
+            Control::Bye(Box::new(Bye { reason, wait_ms, addresses }))
         }
         Kind::Error => {
             let code = reader.coded(ErrorCode::from_byte)?;

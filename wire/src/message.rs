@@ -1,6 +1,10 @@
 //! What a terminal and its seller say to each other.
 //!
-//! Every message is a plain value without allocation; texts are bounded [`Text`]s. `spec/wire.md` has the bytes.
+//! Every message is a plain value of bounded size; texts are [`Text`]s, held in place. A vend and its answers need no
+//! allocation. What is large, a login and what is said around it, comes once a connection or less and is boxed, so that it
+//! does not make every message large. `spec/wire.md` has the bytes.
+
+use alloc::boxed::Box;
 
 /// Sequences above the window's base that a seller keeps open for one terminal at a time.
 pub const WINDOW: u64 = 64;
@@ -77,11 +81,10 @@ pub type Pin = Text<PIN_BYTES_MAX>;
 pub type Serial = Text<SERIAL_BYTES_MAX>;
 
 /// Terminal to seller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "messages are values without allocation, built once per frame")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
     /// The terminal's first sealed message.
-    Login(Login),
+    Login(Box<Login>),
     /// One page of the catalogue, from the variety at this index on.
     Catalogue {
         /// Index of the first variety wanted.
@@ -159,14 +162,14 @@ pub struct Vend {
 }
 
 /// Seller to terminal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
     /// The first sealed message.
-    Welcome(Welcome),
+    Welcome(Box<Welcome>),
     /// What became of the sequences that a login brought, in its order.
-    Resolved(Resolved),
+    Resolved(Box<Resolved>),
     /// Part of the catalogue.
-    Catalogue(CataloguePage),
+    Catalogue(Box<CataloguePage>),
     /// One PIN.
     Sold(Sold),
     /// Final: no PIN for this sequence, ever.
@@ -456,6 +459,10 @@ impl SequenceState {
         matches!(self, Self::Confirmed | Self::Voided | Self::Declined | Self::Blocked | Self::Unsettled)
     }
 }
+
+// Messages are handed on by value several times a sale: they stay about as small as what a sale says.
+const _: () = assert!(size_of::<Request>() <= size_of::<Vend>() + 8);
+const _: () = assert!(size_of::<Reply>() <= size_of::<Sold>() + 8);
 
 macro_rules! coded {
     ($($name:ident { $($variant:ident),+ })+) => { $(

@@ -55,7 +55,7 @@ impl Till {
         let mut till = Self { stream, session, input, next_sequence: 0 };
         let Reply::Welcome(welcome) = till.answer()? else { return Err("no welcome".into()) };
         till.next_sequence = welcome.next_sequence;
-        till.ask(&[Request::Login(Login::EMPTY)])?;
+        till.ask(&[Request::Login(Box::new(Login::EMPTY))])?;
         match till.answer()? {
             Reply::Resolved(_) => Ok(till),
             other => Err(format!("a login was answered {other:?}").into()),

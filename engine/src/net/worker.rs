@@ -263,7 +263,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             }
             if recheck(key, &mut self.seller, &mut self.sessions, now) {
                 let welcome = self.seller.welcome(terminal, key_epoch);
-                self.sessions.send(key, 0, &Reply::Welcome(welcome));
+                self.sessions.send(key, 0, &Reply::Welcome(Box::new(welcome)));
                 self.sessions.list(key);
             }
         }

@@ -138,14 +138,14 @@ const STOCKED: Levels = Levels { low: 50, target: 200 };
 fn a_sold_pin_stays_sold_and_is_repeated_after_a_restart() {
     let mut bench = Bench::new(1000, STOCKED);
     let mut raw = bench.raw(1);
-    raw.send(&Request::Login(Login::EMPTY));
+    raw.send(&Request::Login(Box::new(Login::EMPTY)));
     raw.send(&vend(Attempt::First, 1));
     assert!(matches!(raw.reply(), Reply::Resolved(_)));
     let Reply::Sold(first) = raw.reply() else { panic!("sold was expected") };
     bench.restart();
     bench.until(|bench| bench.client(2).connect(PATIENCE).is_ok());
     let mut raw = bench.raw(1);
-    raw.send(&Request::Login(Login::EMPTY));
+    raw.send(&Request::Login(Box::new(Login::EMPTY)));
     assert!(matches!(raw.reply(), Reply::Resolved(_)));
     raw.send(&vend(Attempt::First, 1));
     let used = Reply::Refused { sequence: 1, reason: RefuseReason::SequenceUsed };
@@ -221,12 +221,12 @@ fn the_journal_is_reported_and_recycled_over_many_segments() {
 fn a_second_session_replaces_the_first_when_its_login_opens_and_not_before() {
     let bench = Bench::new(100, STOCKED);
     let mut first = bench.raw(1);
-    first.send(&Request::Login(Login::EMPTY));
+    first.send(&Request::Login(Box::new(Login::EMPTY)));
     assert!(matches!(first.reply(), Reply::Resolved(_)));
     let mut second = bench.raw(1);
     first.send(&Request::Status { sequence: 5 });
     assert!(matches!(first.reply(), Reply::State { .. }), "a hello alone replaces nobody");
-    second.send(&Request::Login(Login::EMPTY));
+    second.send(&Request::Login(Box::new(Login::EMPTY)));
     assert!(matches!(second.reply(), Reply::Resolved(_)));
     assert_eq!(first.receive(), Heard::Bye(ByeReason::Replaced));
     assert_eq!(first.receive(), Heard::End);
@@ -237,7 +237,7 @@ fn a_second_session_replaces_the_first_when_its_login_opens_and_not_before() {
 fn a_new_key_ends_the_session_of_the_old_one() {
     let bench = Bench::new(100, STOCKED);
     let mut raw = bench.raw(1);
-    raw.send(&Request::Login(Login::EMPTY));
+    raw.send(&Request::Login(Box::new(Login::EMPTY)));
     assert!(matches!(raw.reply(), Reply::Resolved(_)));
     assert!(matches!(bench.ask(Ask::Rekey { terminal: 1 }), Answer::Keys { .. }));
     assert_eq!(raw.receive(), Heard::Bye(ByeReason::Done));
@@ -250,7 +250,7 @@ fn a_new_key_ends_the_session_of_the_old_one() {
 fn every_session_is_told_when_the_node_stops() {
     let mut bench = Bench::new(100, STOCKED);
     let mut raw = bench.raw(1);
-    raw.send(&Request::Login(Login::EMPTY));
+    raw.send(&Request::Login(Box::new(Login::EMPTY)));
     assert!(matches!(raw.reply(), Reply::Resolved(_)));
     bench.network.take().unwrap().stop();
     assert_eq!(raw.receive(), Heard::Bye(ByeReason::Stopping));
@@ -279,13 +279,13 @@ fn what_is_wrong_ends_its_own_connection_with_a_code() {
     assert_eq!(raw.receive(), Heard::End);
 
     let mut raw = bench.raw(1);
-    let mut frame = raw.frame(&Request::Login(Login::EMPTY));
+    let mut frame = raw.frame(&Request::Login(Box::new(Login::EMPTY)));
     *frame.last_mut().unwrap() ^= 1;
     raw.stream.write_all(&frame).unwrap();
     assert_eq!(raw.receive(), Heard::Error(ErrorCode::Unsealing));
 
     let mut raw = bench.raw(1);
-    let login = raw.frame(&Request::Login(Login::EMPTY));
+    let login = raw.frame(&Request::Login(Box::new(Login::EMPTY)));
     raw.stream.write_all(&login).unwrap();
     assert!(matches!(raw.reply(), Reply::Resolved(_)));
     raw.stream.write_all(&login).unwrap();
@@ -307,7 +307,7 @@ fn a_hello_or_a_login_that_never_comes_times_out() {
 fn a_reader_that_never_reads_is_cut_and_holds_up_nobody() {
     let bench = Bench::new(100, STOCKED);
     let mut raw = bench.raw(1);
-    raw.send(&Request::Login(Login::EMPTY));
+    raw.send(&Request::Login(Box::new(Login::EMPTY)));
     raw.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let start = Instant::now();
     let (mut pending, mut sent) = (Vec::new(), 0);

@@ -312,11 +312,11 @@ impl Answer {
 
 /// Shifts by any number of bits.
 fn shift_left(set: u64, bits: u64) -> u64 {
-    u32::try_from(bits).ok().and_then(|bits| set.checked_shl(bits)).unwrap_or(0)
+    if bits < u64::from(u64::BITS) { set << bits } else { 0 }
 }
 
 fn shift_right(set: u64, bits: u64) -> u64 {
-    u32::try_from(bits).ok().and_then(|bits| set.checked_shr(bits)).unwrap_or(0)
+    if bits < u64::from(u64::BITS) { set >> bits } else { 0 }
 }
 
 fn seconds(ms: u64) -> u32 {

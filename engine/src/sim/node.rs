@@ -62,7 +62,7 @@ struct Held {
 
 impl Replies for Held {
     fn reply(&mut self, asker: &Asker, reply: &Reply) {
-        self.queue.push_back((u64::MAX, *asker, *reply));
+        self.queue.push_back((u64::MAX, *asker, reply.clone()));
         self.unsettled += 1;
     }
 }
@@ -156,7 +156,7 @@ impl Node {
         let home = home(asker.terminal, self.workers.len());
         let Worker { seller, held, .. } = &mut self.workers[home];
         let welcome = seller.welcome(asker.terminal, asker.key_epoch);
-        held.reply(asker, &Reply::Welcome(welcome));
+        held.reply(asker, &Reply::Welcome(Box::new(welcome)));
         held.settle(seller.made());
     }
 

@@ -140,7 +140,7 @@ fn law_9_what_does_not_belong_into_a_sealed_session_ends_that_session_with_its_c
         write(till, &frame);
     });
     case("a second login", ErrorCode::OutOfOrder, &|till| {
-        till.send(&Request::Login(Login::EMPTY)).unwrap();
+        till.send(&Request::Login(Box::new(Login::EMPTY))).unwrap();
     });
     case("a hello inside a session", ErrorCode::OutOfOrder, &|till| write(till, &hello(key)));
     case("a clear request", ErrorCode::Kind, &|till| {
@@ -170,7 +170,7 @@ fn in_clear_mode_a_wrong_checksum_ends_the_session_and_what_is_right_is_answered
     network.await_terminal(&keys[1]);
     let connect = || {
         let mut till = Till::connect_unlogged(network.address, &keys[1], Mode::Clear, PATIENCE).unwrap();
-        till.ask(&Request::Login(Login::EMPTY)).unwrap();
+        till.ask(&Request::Login(Box::new(Login::EMPTY))).unwrap();
         till
     };
     let mut till = connect();
@@ -214,7 +214,7 @@ fn law_9_whoever_says_nothing_or_never_reads_is_timed_out_and_memory_stays_bound
     let unlogged = Till::connect_unlogged(network.address, &keys[1], Mode::Sealed, PATIENCE).unwrap();
     let narrow = connect_narrow(network.address);
     let mut deaf = Till::shake_hands(narrow, &keys[2], Mode::Sealed, PATIENCE).unwrap();
-    deaf.ask(&Request::Login(Login::EMPTY)).unwrap();
+    deaf.ask(&Request::Login(Box::new(Login::EMPTY))).unwrap();
     let deaf = thread::spawn(move || never_read(deaf));
     honest.sells();
     network.wait_for("all of them", |status| status.connections == IDLE + 3);

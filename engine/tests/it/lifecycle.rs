@@ -23,7 +23,7 @@ fn a_second_login_replaces_the_first_only_when_its_first_sealed_frame_has_come()
     assert_eq!(network.status().sessions, 1);
 
     let login = Login { count: 1, unresolved: [(first.welcome.seller, 2); 16] };
-    match second.ask(&Request::Login(login)).unwrap() {
+    match second.ask(&Request::Login(Box::new(login))).unwrap() {
         Reply::Resolved(resolved) => assert_eq!(resolved.list()[0].state, SequenceState::Sold),
         other => panic!("{other:?}"),
     }

@@ -51,12 +51,12 @@ impl Connection {
         }
         self.questions.extend(self.asked.drain(..));
         (self.welcome, self.welcomed, self.attempts) = (Some(*welcome), true, 0);
-        let login = Request::Login(self.sales.login());
+        let login = Request::Login(Box::new(self.sales.login()));
         self.put(&login);
         self.flush(desk, now_ns);
     }
 
-    pub(super) fn take_meaning(&mut self, meaning: &Meaning, desk: &mut Desk, now_ns: u64) {
+    pub(super) fn take_meaning(&mut self, meaning: &Meaning<'_>, desk: &mut Desk, now_ns: u64) {
         let number = desk.terminal(self.terminal).id.0;
         match meaning {
             Meaning::Sold(flight, sold) => {

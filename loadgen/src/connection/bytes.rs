@@ -6,7 +6,7 @@ use crate::desk::Desk;
 use crate::sales::correlation_of;
 use crate::words::{bye_word, error_word, io_word};
 use std::io::{self, Read as _, Write as _};
-use wire::control::{CONTROL_BYTES_MAX, ErrorCode, encode_error, encode_pong};
+use wire::control::{Bye, CONTROL_BYTES_MAX, ErrorCode, ErrorNotice, encode_error, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, REQUEST_BYTES_MAX};
 use wire::message::{Reply, Request};
 use wire::session::{HELLO_BYTES, HandshakeInbound, SessionError, TerminalHandshake, TerminalInbound};
@@ -115,21 +115,27 @@ impl Connection {
     fn take_frames(&mut self, bytes: &mut [u8], desk: &mut Desk, now_ns: u64) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            let received = match &mut self.phase {
-                Phase::Handshaking(handshake) => handshake
-                    .receive(&bytes[at..])
-                    .map(|taken| taken.map(|(length, answer)| (length, Frame::Answer(answer)))),
-                Phase::Open(session) => session
-                    .receive(&mut bytes[at..])
-                    .map(|taken| taken.map(|(length, inbound)| (length, Frame::Inbound(inbound)))),
+            let taken = match &mut self.phase {
+                Phase::Handshaking(handshake) => match handshake.receive(&bytes[at..]) {
+                    Ok(None) => break,
+                    Ok(Some((length, answer))) => {
+                        self.take_answer(answer, desk, now_ns);
+                        Ok(length)
+                    }
+                    Err(error) => Err(error),
+                },
+                Phase::Open(session) => match session.receive(&mut bytes[at..]) {
+                    Ok(None) => break,
+                    Ok(Some((length, inbound))) => {
+                        self.take_inbound(&inbound, desk, now_ns);
+                        Ok(length)
+                    }
+                    Err(error) => Err(error),
+                },
                 _ => break,
             };
-            match received {
-                Ok(None) => break,
-                Ok(Some((length, frame))) => {
-                    at += length;
-                    self.take_frame(frame, desk, now_ns);
-                }
+            match taken {
+                Ok(length) => at += length,
                 Err(error) => {
                     self.fault(error, desk, now_ns);
                     break;
@@ -139,40 +145,51 @@ impl Connection {
         at
     }
 
-    fn take_frame(&mut self, frame: Frame, desk: &mut Desk, now_ns: u64) {
-        match frame {
-            Frame::Answer(HandshakeInbound::Session(session)) => {
+    fn take_answer(&mut self, answer: HandshakeInbound, desk: &mut Desk, now_ns: u64) {
+        match answer {
+            HandshakeInbound::Session(session) => {
                 self.phase = Phase::Open(Box::new(session));
                 (self.welcomed, self.since_ns) = (false, now_ns);
             }
-            Frame::Inbound(TerminalInbound::Reply { reply: Reply::Welcome(welcome), .. }) => {
-                self.take_welcome(&welcome, desk, now_ns);
+            HandshakeInbound::Bye(bye) => self.sent_away(&bye, desk, now_ns),
+            HandshakeInbound::Error(notice) => self.refused(notice, desk, now_ns),
+        }
+    }
+
+    fn take_inbound(&mut self, inbound: &TerminalInbound, desk: &mut Desk, now_ns: u64) {
+        match inbound {
+            TerminalInbound::Reply { reply: Reply::Welcome(welcome), .. } => {
+                self.take_welcome(welcome, desk, now_ns);
             }
-            Frame::Inbound(TerminalInbound::Reply { correlation, reply }) => {
-                let meaning = self.sales.handle_reply(correlation, &reply, now_ns);
+            TerminalInbound::Reply { correlation, reply } => {
+                let meaning = self.sales.handle_reply(*correlation, reply, now_ns);
                 self.take_meaning(&meaning, desk, now_ns);
             }
-            Frame::Inbound(TerminalInbound::Ping { correlation }) => {
+            TerminalInbound::Ping { correlation } => {
                 let mut pong = [0; CONTROL_BYTES_MAX];
-                let length = encode_pong(correlation, &mut pong);
+                let length = encode_pong(*correlation, &mut pong);
                 self.output.extend_from_slice(&pong[..length]);
             }
-            Frame::Inbound(TerminalInbound::Pong { .. }) => {}
-            Frame::Answer(HandshakeInbound::Bye(bye)) | Frame::Inbound(TerminalInbound::Bye(bye)) => {
-                self.fall(bye_word(bye.reason), desk, now_ns);
-                if let Phase::Down { retry_ns } = &mut self.phase {
-                    *retry_ns = (*retry_ns).max(now_ns + u64::from(bye.wait_ms) * 1_000_000);
-                }
-            }
-            Frame::Answer(HandshakeInbound::Error(notice))
-            | Frame::Inbound(TerminalInbound::Error(notice)) => {
-                self.fall(error_word(notice.code), desk, now_ns);
-                let hopeless =
-                    [ErrorCode::Authentication, ErrorCode::Version, ErrorCode::Suite, ErrorCode::Mode];
-                if hopeless.contains(&notice.code) {
-                    self.phase = Phase::Refused;
-                }
-            }
+            TerminalInbound::Pong { .. } => {}
+            TerminalInbound::Bye(bye) => self.sent_away(bye, desk, now_ns),
+            TerminalInbound::Error(notice) => self.refused(*notice, desk, now_ns),
+        }
+    }
+
+    /// The seller ends the connection in good order.
+    fn sent_away(&mut self, bye: &Bye, desk: &mut Desk, now_ns: u64) {
+        self.fall(bye_word(bye.reason), desk, now_ns);
+        if let Phase::Down { retry_ns } = &mut self.phase {
+            *retry_ns = (*retry_ns).max(now_ns + u64::from(bye.wait_ms) * 1_000_000);
+        }
+    }
+
+    /// The seller ends the connection because of what it received.
+    fn refused(&mut self, notice: ErrorNotice, desk: &mut Desk, now_ns: u64) {
+        self.fall(error_word(notice.code), desk, now_ns);
+        let hopeless = [ErrorCode::Authentication, ErrorCode::Version, ErrorCode::Suite, ErrorCode::Mode];
+        if hopeless.contains(&notice.code) {
+            self.phase = Phase::Refused;
         }
     }
 
@@ -224,12 +241,6 @@ impl Connection {
         // Whatever was asked will be asked again.
         self.questions.extend(self.asked.drain(..));
     }
-}
-
-#[expect(clippy::large_enum_variant, reason = "a value on the stack, looked at once")]
-enum Frame {
-    Answer(HandshakeInbound),
-    Inbound(TerminalInbound),
 }
 
 /// Room for what was left of the frame before and for a long read.

@@ -168,7 +168,7 @@ fn welcome(state: &mut State, terminal: u64) -> Reply {
     let is_open = |sequence: &u64| entries.get(sequence).is_none_or(|entry| !entry.state.is_final());
     let window_base =
         (next_sequence.saturating_sub(64).max(1)..next_sequence).find(is_open).unwrap_or(next_sequence);
-    Reply::Welcome(Welcome {
+    Reply::Welcome(Box::new(Welcome {
         seller: SellerId(1),
         key_epoch: KeyEpoch(1),
         next_sequence,
@@ -179,7 +179,7 @@ fn welcome(state: &mut State, terminal: u64) -> Reply {
         back_off_max_ms: 200,
         catalogue_version: 1,
         addresses: Addresses::default(),
-    })
+    }))
 }
 
 /// The replies to a request, of which some faults make none; `None`: the connection breaks.
@@ -192,7 +192,7 @@ fn answer(state: &mut State, terminal: u64, request: &Request) -> Option<Vec<Rep
         None => Reply::Refused { sequence, reason: RefuseReason::NothingSold },
     };
     Some(vec![match request {
-        Request::Login(_) => Reply::Resolved(Resolved::EMPTY),
+        Request::Login(_) => Reply::Resolved(Box::new(Resolved::EMPTY)),
         Request::Catalogue { from } => catalogue(*from),
         Request::Vend(asked) => return vend(state, terminal, asked),
         Request::Confirm { sequence } => {
@@ -302,7 +302,7 @@ fn catalogue(from: u16) -> Reply {
         count += 1;
     }
     let total = VARIETIES.len() as u16;
-    Reply::Catalogue(CataloguePage { version: 1, total, from, count, entries })
+    Reply::Catalogue(Box::new(CataloguePage { version: 1, total, from, count, entries }))
 }
 
 const VARIETIES: [(u32, u64); 2] = [(1001, 1000), (1002, 2500)];

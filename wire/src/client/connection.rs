@@ -66,12 +66,12 @@ impl Connection {
         stream.write(&hello[..length], until)?;
         let session = match stream.next(until, |bytes| handshake.receive(bytes))? {
             HandshakeInbound::Session(session) => session,
-            HandshakeInbound::Bye(bye) => return Err(Fault::Bye(bye)),
+            HandshakeInbound::Bye(bye) => return Err(Fault::Bye(*bye)),
             HandshakeInbound::Error(notice) => return Err(Fault::Error(notice)),
         };
         let mut connection = Self { stream, session, correlation: 0 };
         match connection.receive(until)? {
-            (_, Reply::Welcome(welcome)) => Ok((connection, welcome)),
+            (_, Reply::Welcome(welcome)) => Ok((connection, *welcome)),
             _ => Err(SessionError::OutOfOrder.into()),
         }
     }
@@ -97,7 +97,7 @@ impl Connection {
                     self.stream.write(&pong[..length], until)?;
                 }
                 TerminalInbound::Pong { .. } => {}
-                TerminalInbound::Bye(bye) => return Err(Fault::Bye(bye)),
+                TerminalInbound::Bye(bye) => return Err(Fault::Bye(*bye)),
                 TerminalInbound::Error(notice) => return Err(Fault::Error(notice)),
             }
         }

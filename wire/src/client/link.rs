@@ -114,7 +114,7 @@ impl<S: Store> Client<S> {
             *place = (sale.id.seller, sale.id.sequence);
             login.count += 1;
         }
-        connection.send(&Request::Login(login), until)?;
+        connection.send(&Request::Login(Box::new(login)), until)?;
         self.attempts = 0;
         let millis = |ms: u32| Duration::from_millis(ms.into());
         self.back_off = (millis(welcome.back_off_min_ms), millis(welcome.back_off_max_ms));

@@ -7,6 +7,7 @@ use crate::message::{KeyEpoch, Reply, Request, TerminalId};
 use crate::noise::{self, NOISE_MESSAGE_BYTES};
 use crate::session::transport::{Opened, Transport};
 use crate::session::{HANDSHAKE_BYTES, HELLO_BYTES, Mode, PROLOGUE_BYTES, SessionError, Suite};
+use alloc::boxed::Box;
 
 /// Takes connections up to the seller's handshake frame; holds nothing of any one of them.
 ///
@@ -144,7 +145,7 @@ pub struct SellerSession {
 }
 
 /// One frame from the terminal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inbound {
     /// A question; answer with the same correlation.
     Request {
@@ -164,7 +165,7 @@ pub enum Inbound {
         correlation: u16,
     },
     /// The terminal closes the connection.
-    Bye(Bye),
+    Bye(Box<Bye>),
     /// The terminal closes the connection because of what it received.
     Error(ErrorNotice),
 }
@@ -210,7 +211,9 @@ impl SellerSession {
             return Err(error);
         }
         let received = self.receive_next(bytes);
-        self.over = received.err();
+        if let Err(error) = &received {
+            self.over = Some(*error);
+        }
         received
     }
 

@@ -9,6 +9,7 @@ use crate::message::{KeyEpoch, Reply, Request, TerminalId};
 use crate::noise::{Initiator, NOISE_MESSAGE_BYTES};
 use crate::session::transport::{Opened, Transport};
 use crate::session::{HELLO_BYTES, Mode, PROLOGUE_BYTES, SessionError, Suite};
+use alloc::boxed::Box;
 
 /// The terminal's end between its hello and the seller's handshake frame.
 pub struct TerminalHandshake {
@@ -23,7 +24,7 @@ pub enum HandshakeInbound {
     /// The seller knows the key too.
     Session(TerminalSession),
     /// Connect again later or elsewhere.
-    Bye(Bye),
+    Bye(Box<Bye>),
     /// The seller refuses this hello.
     Error(ErrorNotice),
 }
@@ -96,8 +97,7 @@ pub struct TerminalSession {
 }
 
 /// One frame from the seller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a value on the stack, looked at once")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TerminalInbound {
     /// An answer, or the welcome.
     Reply {
@@ -117,7 +117,7 @@ pub enum TerminalInbound {
         correlation: u16,
     },
     /// Connect again later or elsewhere.
-    Bye(Bye),
+    Bye(Box<Bye>),
     /// The seller closes the connection because of what it received.
     Error(ErrorNotice),
 }
@@ -139,7 +139,9 @@ impl TerminalSession {
             return Err(error);
         }
         let received = self.receive_next(bytes);
-        self.over = received.err();
+        if let Err(error) = &received {
+            self.over = Some(*error);
+        }
         received
     }
 

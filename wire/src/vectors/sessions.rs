@@ -1,5 +1,6 @@
 //! One complete session per suite and mode with fixed keys: handshake and the first frames.
 
+use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
@@ -139,10 +140,10 @@ fn steps() -> [Step; 7] {
     };
     let state = Reply::State { sequence: 13, state: SequenceState::Confirmed, reference: 65_541 };
     [
-        Step::Answer(0, Reply::Welcome(welcome)),
-        Step::Ask(1, Request::Login(Login::EMPTY)),
+        Step::Answer(0, Reply::Welcome(Box::new(welcome))),
+        Step::Ask(1, Request::Login(Box::new(Login::EMPTY))),
         Step::Ask(2, Request::Vend(vend)),
-        Step::Answer(1, Reply::Resolved(Resolved::EMPTY)),
+        Step::Answer(1, Reply::Resolved(Box::new(Resolved::EMPTY))),
         Step::Answer(2, Reply::Sold(sold)),
         Step::Ask(3, Request::Confirm { sequence: 13 }),
         Step::Answer(3, state),

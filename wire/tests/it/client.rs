@@ -52,15 +52,15 @@ impl Seller {
 
     fn answer(&mut self, request: &Request) -> Reply {
         match *request {
-            Request::Login(login) => {
-                self.logins.push(login);
+            Request::Login(ref login) => {
+                self.logins.push(**login);
                 let mut resolved = Resolved { count: login.count, ..Resolved::EMPTY };
                 for (outcome, &(seller, sequence)) in resolved.outcomes.iter_mut().zip(login.pairs()) {
                     let own = seller == SellerId(self.id);
                     let state = if own { self.state(sequence) } else { SequenceState::InDoubt };
                     *outcome = Outcome { seller, sequence, state, reference: 0 };
                 }
-                Reply::Resolved(resolved)
+                Reply::Resolved(Box::new(resolved))
             }
             Request::Vend(vend) => {
                 self.vends.push(vend);
@@ -94,8 +94,14 @@ impl Seller {
             Request::Catalogue { from } => {
                 let entry = CatalogueEntry { product: u32::from(from), ..CatalogueEntry::EMPTY };
                 let count = if from == 4 { 1 } else { 2 };
-                Reply::Catalogue(CataloguePage { version: 1, total: 5, from, count, entries: [entry; 2] })
-                    .trimmed()
+                Reply::Catalogue(Box::new(CataloguePage {
+                    version: 1,
+                    total: 5,
+                    from,
+                    count,
+                    entries: [entry; 2],
+                }))
+                .trimmed()
             }
         }
     }
@@ -168,14 +174,14 @@ fn serve(mut stream: TcpStream, n: u8, seller: &Mutex<Seller>) -> Option<()> {
         let next_sequence = seller.next_sequence();
         let open = (1..next_sequence).find(|sequence| !seller.state(*sequence).is_final());
         let Reply::Welcome(welcome) = welcome() else { unreachable!() };
-        Reply::Welcome(Welcome {
+        Reply::Welcome(Box::new(Welcome {
             seller: SellerId(seller.id),
             next_sequence,
             window_base: open.unwrap_or(next_sequence),
             back_off_min_ms: 1,
             back_off_max_ms: 5,
-            ..welcome
-        })
+            ..*welcome
+        }))
     };
     let length = session.send(0, &welcome, &mut out);
     stream.write_all(&out[..length]).ok()?;

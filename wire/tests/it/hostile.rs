@@ -14,7 +14,7 @@ fn logged_in(variant: usize) -> (TerminalSession, SellerSession) {
     let (suite, mode) = VARIANTS[variant];
     let (mut terminal, mut seller) = pair(suite, mode);
     let mut out = [0; FRAME_BYTES_MAX];
-    let length = terminal.send(0, &Request::Login(Login::EMPTY), &mut out);
+    let length = terminal.send(0, &Request::Login(Box::new(Login::EMPTY)), &mut out);
     seller.receive(&mut out[..length]).unwrap().unwrap();
     (terminal, seller)
 }
@@ -176,7 +176,7 @@ fn before_the_hello_only_a_hello_is_taken() {
 #[test]
 fn bad_counts_codes_and_reserved_bytes_are_malformed() {
     let mut out = [0; FRAME_BYTES_MAX];
-    let login = Request::Login(Login { count: 1, ..Login::EMPTY });
+    let login = Request::Login(Box::new(Login { count: 1, ..Login::EMPTY }));
     let length = encode_request(1, &login, &mut out);
     for (place, byte) in [(8, 0), (8, 2), (8, 17), (9, 1), (11, 1)] {
         let mut frame = out[..length].to_vec();
@@ -200,7 +200,7 @@ fn bad_counts_codes_and_reserved_bytes_are_malformed() {
 
 #[test]
 fn a_terminal_message_never_needs_more_than_one_frame() {
-    let login = Request::Login(Login { count: 255, ..Login::EMPTY });
+    let login = Request::Login(Box::new(Login { count: 255, ..Login::EMPTY }));
     let mut out = [0; FRAME_BYTES_MAX];
     let length = encode_request(1, &login, &mut out);
     let (_, read) = decode_request(&out[..length]).unwrap();

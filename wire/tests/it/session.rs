@@ -24,7 +24,7 @@ fn both_ends_understand_each_other_in_every_suite_and_mode() {
         assert_eq!(received, (length, TerminalInbound::Reply { correlation: 0, reply: welcome() }));
 
         // A login and the first request travel together.
-        let login = Request::Login(Login::EMPTY);
+        let login = Request::Login(Box::new(Login::EMPTY));
         let first = terminal.send(1, &login, &mut out);
         let second = terminal.send(2, &Request::Status { sequence: 9 }, &mut out[first..]);
         assert!(!seller.logged_in());
@@ -89,7 +89,7 @@ fn the_first_request_is_a_login_and_there_is_only_one() {
         let length = terminal.send(1, &Request::Confirm { sequence: 1 }, &mut out);
         assert_eq!(seller.receive(&mut out[..length]), Err(SessionError::OutOfOrder));
         assert_eq!(SessionError::OutOfOrder.code(), ErrorCode::OutOfOrder);
-        let length = terminal.send(1, &Request::Login(Login::EMPTY), &mut out);
+        let length = terminal.send(1, &Request::Login(Box::new(Login::EMPTY)), &mut out);
         assert_eq!(
             seller.receive(&mut out[..length]),
             Err(SessionError::OutOfOrder),
@@ -97,9 +97,9 @@ fn the_first_request_is_a_login_and_there_is_only_one() {
         );
 
         let (mut terminal, mut seller) = pair(suite, mode);
-        let length = terminal.send(1, &Request::Login(Login::EMPTY), &mut out);
+        let length = terminal.send(1, &Request::Login(Box::new(Login::EMPTY)), &mut out);
         assert!(seller.receive(&mut out[..length]).is_ok());
-        let length = terminal.send(2, &Request::Login(Login::EMPTY), &mut out);
+        let length = terminal.send(2, &Request::Login(Box::new(Login::EMPTY)), &mut out);
         assert_eq!(seller.receive(&mut out[..length]), Err(SessionError::OutOfOrder));
     }
 }
@@ -125,8 +125,11 @@ fn connection_frames_pass_in_any_session_in_both_directions() {
             Ok(Some((8, TerminalInbound::Pong { correlation: 6 })))
         );
         let length = control::encode_bye(&bye, &mut out);
-        assert_eq!(seller.receive(&mut out[..length]), Ok(Some((length, Inbound::Bye(bye)))));
-        assert_eq!(terminal.receive(&mut out[..length]), Ok(Some((length, TerminalInbound::Bye(bye)))));
+        assert_eq!(seller.receive(&mut out[..length]), Ok(Some((length, Inbound::Bye(Box::new(bye))))));
+        assert_eq!(
+            terminal.receive(&mut out[..length]),
+            Ok(Some((length, TerminalInbound::Bye(Box::new(bye)))))
+        );
         let length = control::encode_error(ErrorCode::Version, &mut out);
         match (seller.receive(&mut out[..length]), terminal.receive(&mut out[..length])) {
             (Ok(Some((12, Inbound::Error(a)))), Ok(Some((12, TerminalInbound::Error(b))))) => {
@@ -151,7 +154,7 @@ fn a_hello_may_be_answered_by_bye_or_error() {
     let length = control::encode_bye(&bye, &mut out);
     assert!(matches!(
         handshake.receive(&out[..length]),
-        Ok(Some((16, HandshakeInbound::Bye(received)))) if received == bye
+        Ok(Some((16, HandshakeInbound::Bye(received)))) if *received == bye
     ));
 }
 
@@ -170,11 +173,11 @@ proptest! {
     ) {
         let mut out = [0xaa; REQUEST_BYTES_MAX];
         let length = encode_request(correlation, &request, &mut out);
-        prop_assert_eq!(decode_request(&out[..length]), Ok((correlation, request)));
+        prop_assert_eq!(decode_request(&out[..length]), Ok((correlation, request.clone())));
         let (suite, mode) = VARIANTS[variant];
         let (mut terminal, mut seller) = pair(suite, mode);
         if !matches!(request, Request::Login(_)) {
-            let length = terminal.send(0, &Request::Login(Login::EMPTY), &mut out);
+            let length = terminal.send(0, &Request::Login(Box::new(Login::EMPTY)), &mut out);
             seller.receive(&mut out[..length]).unwrap().unwrap();
         }
         let length = terminal.send(correlation, &request, &mut out);
@@ -194,7 +197,7 @@ proptest! {
         let (mut terminal, mut seller) = pair(suite, mode);
         for reply in [first, reply] {
             let length = encode_reply(correlation, &reply, &mut out);
-            prop_assert_eq!(decode_reply(&out[..length]), Ok((correlation, reply)));
+            prop_assert_eq!(decode_reply(&out[..length]), Ok((correlation, reply.clone())));
             let length = seller.send(correlation, &reply, &mut out);
             for part in 0..length {
                 prop_assert_eq!(terminal.receive(&mut out[..part]), Ok(None), "incomplete is not invalid");

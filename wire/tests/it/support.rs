@@ -43,7 +43,7 @@ pub(crate) fn pair(suite: Suite, mode: Mode) -> (TerminalSession, SellerSession)
 
 /// A welcome without addresses.
 pub(crate) fn welcome() -> Reply {
-    Reply::Welcome(Welcome {
+    Reply::Welcome(Box::new(Welcome {
         seller: SellerId(7),
         key_epoch: EPOCH,
         next_sequence: 12,
@@ -54,7 +54,7 @@ pub(crate) fn welcome() -> Reply {
         back_off_max_ms: 30_000,
         catalogue_version: 5,
         addresses: Addresses::default(),
-    })
+    }))
 }
 
 pub(crate) fn text<const N: usize>() -> impl Strategy<Value = Text<N>> {
@@ -80,7 +80,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         for (place, (seller, sequence)) in login.unresolved.iter_mut().zip(pairs) {
             *place = (SellerId(seller), sequence);
         }
-        Request::Login(login)
+        Request::Login(Box::new(login))
     });
     let vend = (coded(Attempt::from_byte), any::<(u64, u32, u64, u32, u64)>()).prop_map(
         |(attempt, (sequence, product, face_value, deadline_ms, confirmed))| {
@@ -111,7 +111,7 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
     let resolved = proptest::collection::vec(outcome, 0..=UNRESOLVED_MAX).prop_map(|list| {
         let mut resolved = Resolved { count: u8::try_from(list.len()).unwrap(), ..Resolved::EMPTY };
         resolved.outcomes[..list.len()].copy_from_slice(&list);
-        Reply::Resolved(resolved)
+        Reply::Resolved(Box::new(resolved))
     });
     let entry = (any::<(u32, u64, [u8; 3], u8, bool)>(), coded(Charset::from_byte), text(), text()).prop_map(
         |((product, face_value, currency, currency_digits, available), charset, name, receipt)| {
@@ -131,13 +131,13 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
         .prop_map(|((version, total, from), list)| {
             let mut entries = [CatalogueEntry::EMPTY; CATALOGUE_ENTRIES_MAX];
             entries[..list.len()].copy_from_slice(&list);
-            Reply::Catalogue(CataloguePage {
+            Reply::Catalogue(Box::new(CataloguePage {
                 version,
                 total,
                 from,
                 count: u8::try_from(list.len()).unwrap(),
                 entries,
-            })
+            }))
         });
     let sold = (any::<(u64, u64, u16, u32)>(), text(), text()).prop_map(
         |((sequence, reference, copy, expiry), pin, serial)| {
@@ -168,7 +168,7 @@ pub(crate) fn any_welcome() -> impl Strategy<Value = Reply> {
             (back_off_min_ms, back_off_max_ms, catalogue_version),
             addresses,
         )| {
-            Reply::Welcome(Welcome {
+            Reply::Welcome(Box::new(Welcome {
                 seller: SellerId(seller),
                 key_epoch: KeyEpoch(epoch),
                 next_sequence,
@@ -179,7 +179,7 @@ pub(crate) fn any_welcome() -> impl Strategy<Value = Reply> {
                 back_off_max_ms,
                 catalogue_version,
                 addresses,
-            })
+            }))
         },
     )
 }

@@ -273,12 +273,12 @@ impl<S: Sealed> Seller<S> {
             Request::Reprint { sequence } => self.reprint(asker, *sequence, now, replies),
             Request::Login(login) => {
                 let resolved = self.resolve(asker, login);
-                replies.reply(asker, &Reply::Resolved(resolved));
+                replies.reply(asker, &Reply::Resolved(Box::new(resolved)));
             }
             Request::Catalogue { from } => {
                 let has_stock = |variety| self.has_stock(variety, now);
                 let page = super::catalogue::page(&self.registry, *from, has_stock);
-                replies.reply(asker, &Reply::Catalogue(page));
+                replies.reply(asker, &Reply::Catalogue(Box::new(page)));
             }
         }
     }

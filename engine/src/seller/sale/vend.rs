@@ -32,12 +32,12 @@ impl<S: Sealed> Seller<S> {
     /// A vend that fits the window. The record of its sale or decline carries what it confirms; without one, that is
     /// recorded by itself.
     fn vend_open(&mut self, asker: &Asker, vend: &Vend, now: &Now, replies: &mut impl Replies) {
-        self.sell_open(asker, vend, now, replies);
-        let Some(window) = self.windows.window(asker.terminal, asker.key_epoch) else { return };
-        if window.answer(vend.sequence) == Answer::Open {
-            let news = window.news_of(vend.sequence, vend.confirmed);
-            self.note_confirmed(asker, vend.sequence, news, now);
+        if self.sell_open(asker, vend, now, replies) {
+            return;
         }
+        let Some(window) = self.windows.window(asker.terminal, asker.key_epoch) else { return };
+        let news = window.news_of(vend.sequence, vend.confirmed);
+        self.note_confirmed(asker, vend.sequence, news, now);
     }
 
     /// A vend for which there is no room in the window, unless old sales count as confirmed.
@@ -89,10 +89,17 @@ impl<S: Sealed> Seller<S> {
         }
     }
 
-    /// A vend for a sequence that has no answer yet and fits the window.
-    pub(super) fn sell_open(&mut self, asker: &Asker, vend: &Vend, now: &Now, replies: &mut impl Replies) {
+    /// A vend for a sequence that has no answer yet and fits the window. Whether it has one now: a sale or a decline.
+    pub(super) fn sell_open(
+        &mut self,
+        asker: &Asker,
+        vend: &Vend,
+        now: &Now,
+        replies: &mut impl Replies,
+    ) -> bool {
         if self.stopping {
-            return later(asker, vend.sequence, LaterReason::Stopping, replies);
+            later(asker, vend.sequence, LaterReason::Stopping, replies);
+            return false;
         }
         // It waits no longer, whatever comes of it now: else it could get a PIN after a final decline.
         self.unpark(|parked| parked.asker.is_same_vend(parked.vend.sequence, asker, vend.sequence));
@@ -101,14 +108,14 @@ impl<S: Sealed> Seller<S> {
         match variety {
             _ if !active => {
                 let variety = variety.unwrap_or(VarietyId(0));
-                self.decline(asker, vend, DeclineReason::DealerInactive, variety, now, replies);
+                self.decline(asker, vend, DeclineReason::DealerInactive, variety, now, replies)
             }
             None => self.decline(asker, vend, DeclineReason::NoSuchVariety, VarietyId(0), now, replies),
             Some(variety) => self.sell(asker, vend, variety, now, replies),
         }
     }
 
-    /// Claims, opens and records; or parks the vend until a PIN arrives.
+    /// Claims, opens and records; or parks the vend until a PIN arrives. Whether it is sold.
     fn sell(
         &mut self,
         asker: &Asker,
@@ -116,16 +123,19 @@ impl<S: Sealed> Seller<S> {
         variety: VarietyId,
         now: &Now,
         replies: &mut impl Replies,
-    ) {
+    ) -> bool {
         let first_day = self.first_day(variety, now);
         loop {
             // One record for the sale and one for a damaged PIN in its place: nothing may fail after the claim.
             if !self.reserve(2) {
-                return later(asker, vend.sequence, LaterReason::Disk, replies);
+                later(asker, vend.sequence, LaterReason::Disk, replies);
+                return false;
             }
-            let lane = self.lanes.entry(variety).or_default();
-            let Some((pin, shelf)) = lane.claim(|shelf| shelf.last_day >= first_day) else {
-                return self.park(asker, vend, variety, now, replies);
+            let lane = self.lanes.get_mut(&variety);
+            let Some((pin, shelf)) = lane.and_then(|lane| lane.claim(|shelf| shelf.last_day >= first_day))
+            else {
+                self.park(asker, vend, variety, now, replies);
+                return false;
             };
             let Some((secret, serial)) = shelf.content.open(pin.index()) else {
                 let at = u32::from(pin.index());
@@ -138,7 +148,8 @@ impl<S: Sealed> Seller<S> {
             let vend_name = asker.names(vend.sequence);
             let confirmed = vend.confirmed;
             self.record(&Record::Sold { vend: vend_name, pin, variety, confirmed, at_ms: now.unix_ms });
-            return replies.reply(asker, &sold(vend.sequence, pin, 0, expiry, secret, serial));
+            replies.reply(asker, &sold(vend.sequence, pin, 0, expiry, secret, serial));
+            return true;
         }
     }
 
@@ -159,6 +170,7 @@ impl<S: Sealed> Seller<S> {
         self.dry.push(variety);
     }
 
+    /// Ends the sequence without a PIN, if there is room for the record. Whether there was.
     pub(super) fn decline(
         &mut self,
         asker: &Asker,
@@ -167,12 +179,14 @@ impl<S: Sealed> Seller<S> {
         variety: VarietyId,
         now: &Now,
         replies: &mut impl Replies,
-    ) {
+    ) -> bool {
         if !self.reserve(1) {
-            return later(asker, vend.sequence, LaterReason::Disk, replies);
+            later(asker, vend.sequence, LaterReason::Disk, replies);
+            return false;
         }
         let (vend, confirmed) = (asker.names(vend.sequence), vend.confirmed);
         self.record(&Record::Declined { vend, reason, variety, confirmed, at_ms: now.unix_ms });
         replies.reply(asker, &Reply::Declined { sequence: vend.sequence, reason });
+        true
     }
 }

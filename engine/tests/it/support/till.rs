@@ -57,7 +57,7 @@ impl Till {
     /// Connects, shakes hands and logs in with nothing unresolved.
     pub(crate) fn connect(address: SocketAddr, key: &KeyRow, patience: Duration) -> Result<Self, Lost> {
         let mut till = Self::connect_unlogged(address, key, Mode::Sealed, patience)?;
-        till.ask(&Request::Login(Login::EMPTY))?;
+        till.ask(&Request::Login(Box::new(Login::EMPTY)))?;
         Ok(till)
     }
 
@@ -102,7 +102,7 @@ impl Till {
                     input.drain(..length);
                     break session;
                 }
-                Some((_, HandshakeInbound::Bye(bye))) => return Err(Lost::Bye(bye)),
+                Some((_, HandshakeInbound::Bye(bye))) => return Err(Lost::Bye(*bye)),
                 Some((_, HandshakeInbound::Error(notice))) => return Err(Lost::Error(notice)),
                 None => more(&mut stream, &mut input)?,
             }
@@ -121,7 +121,7 @@ impl Till {
         };
         let mut till = Self { stream, session, input, correlation: 0, welcome: nothing };
         match till.receive()? {
-            (_, Reply::Welcome(welcome)) => till.welcome = welcome,
+            (_, Reply::Welcome(welcome)) => till.welcome = *welcome,
             other => panic!("a welcome comes first, not {other:?}"),
         }
         Ok(till)
@@ -150,7 +150,7 @@ impl Till {
                     self.input.drain(..length);
                     match inbound {
                         TerminalInbound::Reply { correlation, reply } => return Ok((correlation, reply)),
-                        TerminalInbound::Bye(bye) => return Err(Lost::Bye(bye)),
+                        TerminalInbound::Bye(bye) => return Err(Lost::Bye(*bye)),
                         TerminalInbound::Error(notice) => return Err(Lost::Error(notice)),
                         TerminalInbound::Ping { .. } | TerminalInbound::Pong { .. } => {}
                     }
