@@ -20,8 +20,9 @@ pub struct NetworkStock {
 impl NetworkStock {
     /// What the reorder point is compared with: on hand + on order − queued; below 0 if more is queued.
     #[must_use]
-    pub fn position(&self) -> i128 {
-        i128::from(self.on_hand) + i128::from(self.on_order) - i128::from(self.queued)
+    pub fn position(&self) -> i64 {
+        let position = i128::from(self.on_hand) + i128::from(self.on_order) - i128::from(self.queued);
+        position.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 }
 
@@ -90,7 +91,7 @@ pub enum Idle {
     /// There is enough.
     Enough {
         /// The stock position, in PINs.
-        position: i128,
+        position: i64,
         /// The point, in PINs.
         point: u64,
     },
@@ -120,11 +121,11 @@ pub fn reorder(stock: &NetworkStock, rate: Rate, rule: &ReorderRule) -> Result<O
     let cycle = rate.pins_in_h(rule.cycle_h);
     let up_to = rule.up_to.unwrap_or_else(|| point.saturating_add(cycle)).max(point);
     let position = stock.position();
-    if position >= i128::from(point) {
+    if i128::from(position) >= i128::from(point) {
         return Err(Idle::Enough { position, point });
     }
     let lot = rule.lot.max(1);
-    let lacking = u64::try_from(i128::from(up_to) - position).unwrap_or(u64::MAX);
+    let lacking = u64::try_from(i128::from(up_to) - i128::from(position)).unwrap_or(u64::MAX);
     let pins = lacking.div_ceil(lot).saturating_mul(lot);
     Ok(Order { pins, stock: *stock, point, up_to, lot })
 }
@@ -156,6 +157,8 @@ mod tests {
         let at_the_point = NetworkStock { queued: 250, ..stock };
         let enough = Idle::Enough { position: 1_000, point: 1_000 };
         assert_eq!(reorder(&at_the_point, Rate::NONE, &fixed()), Err(enough));
+        let stored = serde_json::to_string(&(order, enough)).unwrap();
+        assert_eq!(serde_json::from_str::<(Order, Idle)>(&stored).unwrap(), (order, enough));
     }
 
     #[test]
@@ -183,14 +186,14 @@ mod tests {
             let stock = NetworkStock { on_hand, on_order, queued, sold };
             match reorder(&stock, Rate(rate), &rule) {
                 Ok(order) => {
-                    prop_assert!(sold > 0 && stock.position() < i128::from(order.point));
+                    prop_assert!(sold > 0 && i128::from(stock.position()) < i128::from(order.point));
                     let after = NetworkStock { on_order: on_order + order.pins, ..stock };
-                    let over = after.position() - i128::from(order.up_to);
+                    let over = i128::from(after.position()) - i128::from(order.up_to);
                     prop_assert!((0..i128::from(lot.max(1))).contains(&over));
                     prop_assert!(reorder(&after, Rate(rate), &rule).is_err());
                 }
                 Err(Idle::NoSales) => prop_assert_eq!(sold, 0),
-                Err(Idle::Enough { position, point }) => prop_assert!(position >= i128::from(point)),
+                Err(Idle::Enough { position, point }) => prop_assert!(i128::from(position) >= i128::from(point)),
             }
         }
     }

@@ -93,8 +93,8 @@ fn h06_sales_place_orders_one_at_a_time_and_no_sales_place_none() {
     assert!((2..=4).contains(&report.orders), "{}", report.orders);
     for placed in &report.orders_placed {
         let order = &placed.order;
-        assert!(order.stock.position() < i128::from(order.point), "{order}");
-        let reached = order.stock.position() + i128::from(order.pins) - i128::from(order.up_to);
+        assert!(i128::from(order.stock.position()) < i128::from(order.point), "{order}");
+        let reached = i128::from(order.stock.position()) + i128::from(order.pins) - i128::from(order.up_to);
         assert!((0..1000).contains(&reached), "{order}");
     }
     let idle =
