@@ -160,6 +160,16 @@ mod unit {
     }
 
     #[test]
+    fn the_example_of_the_specification_is_the_default() {
+        let spec = include_str!("../../../../spec/allocation.md");
+        let example = spec.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let trace = Trace::parse("hour,node,variety,vends\n0,north,a,1\n").unwrap();
+        let mut scenario = Scenario::parse(example, &trace).unwrap();
+        assert_eq!(scenario.nodes.pop().unwrap().levels, Some(LevelRule::Auto));
+        assert_eq!(scenario, Scenario::default());
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_line_and_column() {
         let trace = Trace::parse("hour,node,variety,vends\n0,north,a,1\n").unwrap();
         let error = |text: &str| Scenario::parse(text, &trace).unwrap_err().to_string();
