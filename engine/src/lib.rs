@@ -16,6 +16,7 @@ pub mod limits;
 pub mod link;
 pub mod net;
 pub mod network;
+pub mod policy;
 pub mod pool;
 pub mod registry;
 pub mod seller;

@@ -9,6 +9,7 @@ mod office;
 mod sample;
 mod screen;
 mod sequences;
+mod simulate;
 mod up;
 
 pub use clock::{clock, random};
@@ -83,8 +84,30 @@ enum Command {
     Audit,
     /// What the journal says of sequences, in its order.
     Sequences(SequencesArgs),
+    /// Try something out in virtual time, without a network.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// End the running network in good order.
     Stop,
+}
+
+#[derive(Subcommand)]
+enum SimulateCommand {
+    /// Run the hub's allocation policy over a demand trace.
+    Policy(SimulatePolicyArgs),
+}
+
+#[derive(Args)]
+struct SimulatePolicyArgs {
+    /// The demand: CSV with the columns hour, node, variety, vends.
+    #[arg(long, value_name = "FILE")]
+    demand: PathBuf,
+    /// Levels, delays and stock to begin with: TOML [default: automatic levels, 50,000 PINs at the hub].
+    #[arg(long, value_name = "FILE")]
+    nodes: Option<PathBuf>,
+    /// Say every move and order too, with its reason.
+    #[arg(long)]
+    moves: bool,
 }
 
 #[derive(Args)]
@@ -308,6 +331,7 @@ pub fn main() -> ExitCode {
         Command::Status => office.status(),
         Command::Audit => office.audit(),
         Command::Sequences(args) => sequences::sequences(&office, &args),
+        Command::Simulate(SimulateCommand::Policy(args)) => simulate::policy(&office, &args),
         Command::Stop => office.stop(),
     };
     match outcome {

@@ -57,6 +57,31 @@ fn files_of_both_built_in_profiles_are_taken_in_while_it_sells_and_while_nothing
 }
 
 #[test]
+fn a_demand_trace_is_simulated_and_a_faulty_one_is_refused_with_line_and_column() {
+    let scratch = scratch();
+    let data = scratch.path().join("none");
+    let simulate = |trace: &Path, more: &[&str]| {
+        let arguments = ["simulate", "policy", "--demand", trace.to_str().unwrap()];
+        pinwheel(&data, &[&arguments, more].concat())
+    };
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/demand/steady.csv");
+    let said = simulate(&trace, &["--json"]);
+    assert_eq!((said.code, &said.json()["stock_outs"]), (0, &0.into()), "{said:?}");
+    assert!(simulate(&trace, &[]).ok().contains("PINs per PIN sold"));
+    assert!(!data.exists(), "it needs no data directory");
+
+    let faulty = file(scratch.path(), "faulty.csv", "hour,node,variety,vends\n0,north,a,many\n");
+    let said = simulate(&faulty, &[]);
+    assert_eq!(said.code, i32::from(code::NO));
+    assert!(said.errors.contains("faulty.csv: line 2, column 4: vends: \"many\" is not"), "{}", said.errors);
+    assert!(said.errors.contains("[number]"), "{}", said.errors);
+    let nodes = file(scratch.path(), "nodes.toml", "hub_stok = 1\n");
+    let said = simulate(&trace, &["--nodes", nodes.to_str().unwrap()]);
+    assert_eq!(said.code, i32::from(code::NO));
+    assert!(said.errors.contains("nodes.toml: line 1, column 1: unknown field"), "{}", said.errors);
+}
+
+#[test]
 fn a_faulty_file_is_refused_whole_with_the_first_twenty_faults_by_line_and_their_count() {
     let scratch = scratch();
     let data = scratch.path().join("data");
