@@ -79,6 +79,8 @@ impl Pinwheel {
             report: None,
             quiet: true,
         };
+        // What the load before left to do, as filing what was sold, is not this one's.
+        self.child.await_rest()?;
         let is_over = AtomicBool::new(false);
         let (outcome, samples) = std::thread::scope(|scope| {
             let meter = scope.spawn(|| sample(&self.child, &is_over));
