@@ -192,18 +192,24 @@ fn a_seller_without_stock_of_its_own_sells_by_urgent_transfer_until_the_network_
 
 #[test]
 fn the_journal_is_reported_and_recycled_over_many_segments() {
-    let mut bench = Bench::new(12_000, Levels { low: 10_000, target: 12_000 });
-    std::thread::scope(|scope| {
-        for terminal in 1..=2 {
-            let mut client = bench.client(terminal);
-            scope.spawn(move || {
-                for _ in 0..5_000 {
-                    let (id, _) = bought(client.vend(PRODUCT, FACE, PATIENCE));
-                    client.confirm(id, PATIENCE).unwrap();
-                }
-            });
+    let mut bench = Bench::new(20_000, Levels { low: 18_000, target: 20_000 });
+    let mut clients = [bench.client(1), bench.client(2)];
+    // More than two segments; how many sales that is depends on how many of them share a batch.
+    for _ in 0..18 {
+        std::thread::scope(|scope| {
+            for client in &mut clients {
+                scope.spawn(move || {
+                    for _ in 0..500 {
+                        let (id, _) = bought(client.vend(PRODUCT, FACE, PATIENCE));
+                        client.confirm(id, PATIENCE).unwrap();
+                    }
+                });
+            }
+        });
+        if bench.office().status().unwrap().journal_durable > 2 << 20 {
+            break;
         }
-    });
+    }
     let first = bench.directory.path().join("seller/journal/0000000000000000.seg");
     bench.until(|bench| {
         let status = bench.office().status().unwrap();

@@ -60,6 +60,8 @@ fn an_honest_seller_makes_a_valid_run_in_every_mode() {
         assert_eq!(result["counts"]["sold"], seller.sales());
         assert_eq!(result["counts"]["rechecked"], seller.sales(), "every sale is asked for again");
         assert_eq!(seller.unconfirmed(), 0, "every sale is confirmed");
+        let terminals = if more.contains(&"--terminals") { 5 } else { TERMINALS as usize };
+        assert_eq!(seller.logged_in_first(), Some(terminals), "nobody sells before everybody has come");
         assert!(result["latency_us"]["p50"].as_f64().unwrap() > 0.0);
         if more.contains(&"--rate") {
             let sold = result["sold_per_second"].as_f64().unwrap();

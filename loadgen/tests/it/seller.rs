@@ -1,6 +1,6 @@
 //! A small seller on `wire::session`: a thread per connection, everything in memory. It can be told to do wrong.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,9 @@ struct State {
     sales: u64,
     next_reference: [u64; VARIETIES.len()],
     terminals: HashMap<u64, HashMap<u64, Entry>>,
+    logged_in: HashSet<u64>,
+    /// How many terminals had logged in when the first vend came.
+    logged_in_first: Option<usize>,
     /// The sale whose answer waits to be swapped.
     held: Option<Sold>,
     laters: u64,
@@ -67,6 +70,8 @@ impl Seller {
             sales: 0,
             next_reference: [1 << 16, 2 << 16],
             terminals: HashMap::new(),
+            logged_in: HashSet::new(),
+            logged_in_first: None,
             held: None,
             laters: 0,
         }));
@@ -83,6 +88,11 @@ impl Seller {
     /// PINs sold.
     pub(crate) fn sales(&self) -> u64 {
         self.state.lock().unwrap().sales
+    }
+
+    /// Terminals that had logged in when the first vend came.
+    pub(crate) fn logged_in_first(&self) -> Option<usize> {
+        self.state.lock().unwrap().logged_in_first
     }
 
     /// PINs sold and neither confirmed nor voided.
@@ -192,7 +202,10 @@ fn answer(state: &mut State, terminal: u64, request: &Request) -> Option<Vec<Rep
         None => Reply::Refused { sequence, reason: RefuseReason::NothingSold },
     };
     Some(vec![match request {
-        Request::Login(_) => Reply::Resolved(Box::new(Resolved::EMPTY)),
+        Request::Login(_) => {
+            state.logged_in.insert(terminal);
+            Reply::Resolved(Box::new(Resolved::EMPTY))
+        }
         Request::Catalogue { from } => catalogue(*from),
         Request::Vend(asked) => return vend(state, terminal, asked),
         Request::Confirm { sequence } => {
@@ -223,6 +236,7 @@ fn confirm(state: &mut State, terminal: u64, sequence: u64) {
 
 fn vend(state: &mut State, terminal: u64, asked: &Vend) -> Option<Vec<Reply>> {
     let Vend { sequence, product, face_value, attempt, .. } = *asked;
+    state.logged_in_first.get_or_insert(state.logged_in.len());
     for bit in (0..64).filter(|bit| asked.confirmed >> bit & 1 == 1) {
         confirm(state, terminal, sequence.checked_sub(1 + bit).expect("a bit below sequence 1"));
     }
