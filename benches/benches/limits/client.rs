@@ -3,7 +3,7 @@
 use crate::process::{Child, Result, cpu_s};
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,19 @@ impl Measured {
     }
 }
 
+/// Connections to a server; each is registered for reading under its place.
+pub(crate) fn connect(child: &Child, connections: usize, registry: &Registry) -> Result<Vec<TcpStream>> {
+    let one = |at| {
+        let stream = std::net::TcpStream::connect(child.address)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        registry.register(&mut stream, Token(at), Interest::READABLE)?;
+        Ok(stream)
+    };
+    (0..connections).map(one).collect()
+}
+
 /// Asks `depth` questions at a time on each connection until time is up.
 pub(crate) fn run(
     child: &Child,
@@ -74,15 +87,10 @@ pub(crate) fn run(
 ) -> Result<Measured> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(4096);
-    let mut streams = Vec::with_capacity(connections);
-    for at in 0..connections {
-        let stream = std::net::TcpStream::connect(child.address)?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, Token(at), Interest::READABLE)?;
-        streams.push((stream, 0, Instant::now()));
-    }
+    let mut streams: Vec<_> = connect(child, connections, poll.registry())?
+        .into_iter()
+        .map(|stream| (stream, 0, Instant::now()))
+        .collect();
     let questions = shape.question.repeat(depth);
     let mut buffer = vec![0; 256 << 10];
     let mut latency = Histogram::new_with_bounds(1000, 3_600_000_000_000, 3)?;

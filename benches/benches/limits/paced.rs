@@ -2,14 +2,14 @@
 //!
 //! It sleeps and wakes as the load generator does, so that both pay the same for processors that rest in between.
 
-use crate::client::{Measured, Shape};
+use crate::client::{Measured, Shape, connect};
 use crate::process::{Child, Result};
 use hdrhistogram::Histogram;
 use loadgen::alarm::Alarm;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Asks `per_second` questions a second, one at a time on each connection, until time is up.
@@ -23,15 +23,10 @@ pub(crate) fn run(
     let mut poll = Poll::new()?;
     let alarm = Alarm::new(poll.registry(), ALARM)?;
     let mut events = Events::with_capacity(connections + 1);
-    let mut lines = Vec::with_capacity(connections);
-    for at in 0..connections {
-        let stream = std::net::TcpStream::connect(child.address)?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, Token(at), Interest::READABLE)?;
-        lines.push(Line { stream, read: 0, due: Instant::now() });
-    }
+    let mut lines: Vec<Line> = connect(child, connections, poll.registry())?
+        .into_iter()
+        .map(|stream| Line { stream, read: 0, due: Instant::now() })
+        .collect();
     let mut idle: VecDeque<usize> = (0..connections).collect();
     let mut latency = Histogram::new_with_bounds(1000, 3_600_000_000_000, 3)?;
     let gap = Duration::from_secs(1) / per_second;
@@ -54,10 +49,11 @@ pub(crate) fn run(
         poll.poll(&mut events, Some(timeout))?;
         for event in events.iter().filter(|event| event.token() != ALARM) {
             let line = &mut lines[event.token().0];
-            let read = line.stream.read(&mut buffer[line.read..])?;
-            line.read += read;
-            if read == 0 {
-                return Err("the server closed the connection".into());
+            match line.stream.read(&mut buffer[line.read..]) {
+                Ok(0) => return Err("the server closed the connection".into()),
+                Ok(read) => line.read += read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
             }
             if line.read == shape.answer_bytes {
                 latency.saturating_record(line.due.elapsed().as_nanos() as u64);

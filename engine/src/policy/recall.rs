@@ -6,8 +6,9 @@
 //!
 //! What keeps stock from going back and forth: nothing is recalled for a node that is merely below its low mark unless
 //! another is above its high one; a giver ends at its target, and asks again only below its low mark; a node that was helped
-//! ends below every giver's cover, so roles do not swap; a giver has something to give or is left alone; and what nobody asked for is taken back only within a share of sales
-//! ([`super::Churn`]) and in no smaller pieces than from high to target.
+//! ends below every giver's cover, so roles do not swap; a giver has something to give or is left alone; and what nobody
+//! asked for is taken back only within a share of sales ([`super::Churn`]) and in no smaller pieces than from high to
+//! target.
 
 use super::Rules;
 use super::position::{Position, Standing};

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 use wire::control::{CONTROL_BYTES_MAX, encode_error, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, REPLY_BYTES_MAX};
 use wire::message::*;
@@ -32,6 +33,8 @@ pub(crate) enum Fault {
     Later,
     /// Has nothing left from then on.
     RunsOut,
+    /// Lets one terminal wait for its welcome, from the beginning.
+    WelcomesOneLate,
 }
 
 /// A seller on a port of its own.
@@ -112,6 +115,10 @@ pub(crate) fn terminals(folder: &Path, count: u64) -> PathBuf {
     path
 }
 
+/// Who waits for its welcome, and how long: several times what a run takes from its last welcome to its first vend.
+const LATE: u64 = 2;
+const LATE_FOR: Duration = Duration::from_millis(300);
+
 fn key(id: u64) -> [u8; 32] {
     [(id % 251) as u8; 32]
 }
@@ -134,6 +141,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     };
     stream.write_all(&frame[..length]).ok()?;
     let terminal = hello.terminal.0;
+    if terminal == LATE && state.lock().unwrap().fault == Fault::WelcomesOneLate {
+        thread::sleep(LATE_FOR);
+    }
     let mut out = Vec::new();
     put(&mut session, 0, &welcome(&mut state.lock().unwrap(), terminal), &mut out);
     let (mut buffer, mut end) = ([0; 16 * FRAME_BYTES_MAX], 0);
