@@ -41,6 +41,11 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// A new node below the hub.
+    AddNode {
+        /// Its name.
+        name: String,
+    },
     /// A supplier's file, which follows.
     Intake {
         /// The variety's code.
@@ -58,6 +63,9 @@ pub enum Request {
     Mint(MintOrder),
     /// What the journal says of sequences.
     Sequences {
+        /// Of which seller; may be left out where there is only one.
+        #[serde(default)]
+        seller: Option<u32>,
         /// From this position on: 0, or where an earlier answer ended.
         since: u64,
         /// Of these terminals; of all if there are none.
@@ -127,6 +135,13 @@ pub enum Reply {
     Added {
         /// Its number.
         id: u64,
+    },
+    /// A new node.
+    Node {
+        /// Its number.
+        seller: u32,
+        /// Its join token, a secret; it is not shown again.
+        token: String,
     },
     /// PINs came in.
     Delivered(Delivered),

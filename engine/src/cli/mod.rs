@@ -4,12 +4,16 @@
 
 mod buy;
 mod clock;
+mod config;
 mod files;
+mod nodes;
 mod office;
+mod running;
 mod sample;
 mod screen;
 mod sequences;
 mod simulate;
+mod status;
 mod up;
 
 pub use clock::{clock, random};
@@ -49,9 +53,9 @@ pub mod code {
 #[derive(Parser)]
 #[command(name = "pinwheel", version, after_help = EXIT_CODES)]
 struct Cli {
-    /// The data directory.
-    #[arg(long, global = true, value_name = "DIR", default_value = DATA)]
-    data: PathBuf,
+    /// The data directory [default: ./pinwheel-data, or what the configuration names].
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Say it as JSON, for programs.
     #[arg(long, global = true)]
     json: bool,
@@ -61,8 +65,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a whole network in this process: hub, seller, and a place for terminals to connect.
+    /// Run a whole network in this process: a hub and servers, on loopback.
     Up(UpArgs),
+    /// Run a hub.
+    Hub(NodeArgs),
+    /// Run a server.
+    Server(NodeArgs),
+    /// The nodes below the hub.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Take in a supplier's file of PINs.
     Intake(IntakeArgs),
     /// Issue PINs of our own.
@@ -111,17 +122,43 @@ struct SimulatePolicyArgs {
 }
 
 #[derive(Args)]
+#[group(required = true, multiple = false)]
+struct NodeArgs {
+    /// The configuration: TOML.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print a configuration to begin with.
+    #[arg(long)]
+    example: bool,
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Add a node; prints its join token, which is shown once.
+    Add {
+        /// What operators will call it.
+        name: String,
+        /// Write the token into this new file instead.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
 struct UpArgs {
-    /// Where terminals connect.
+    /// Where terminals connect to the first server; the others have the ports that follow.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7601")]
     listen: SocketAddr,
-    /// Worker threads [default: one for each core but one].
+    /// How many servers.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
+    servers: u16,
+    /// Worker threads of each server [default: the cores but one, shared].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Let terminals talk in clear. Only on loopback.
     #[arg(long)]
     clear: bool,
-    /// The seller asks the hub for stock of a variety below this many PINs.
+    /// A server asks the hub for stock of a variety below this many PINs.
     #[arg(long, value_name = "PINS", default_value_t = 5_000)]
     low: u32,
     /// It asks for as many as bring it up to this many.
@@ -137,6 +174,9 @@ struct UpArgs {
 
 #[derive(Args)]
 struct SequencesArgs {
+    /// Of which seller, by number; may be left out where there is only one.
+    #[arg(long, value_name = "NUMBER")]
+    seller: Option<u32>,
     /// From this journal position on: 0, or what an earlier call named at its end.
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     since: u64,
@@ -309,7 +349,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { code::USAGE } else { code::OK }.into();
         }
     };
-    let usual = if matches!(cli.command, Command::Up(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    let usual = if matches!(cli.command, Command::Up(_) | Command::Hub(_) | Command::Server(_)) {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::WARN
+    };
     let wanted = std::env::var("PINWHEEL_LOG").ok().and_then(|level| level.parse().ok());
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -319,9 +363,13 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     let Cli { data, json, command } = cli;
-    let office = office::Caller { data, json };
+    let named = data.is_some();
+    let office = office::Caller { data: data.unwrap_or_else(|| DATA.into()), named, json };
     let outcome = match command {
         Command::Up(args) => up::up(&office, &args),
+        Command::Hub(args) => nodes::hub(&office, &args),
+        Command::Server(args) => nodes::server(&office, &args),
+        Command::Node(command) => office.node(command),
         Command::Buy(args) => buy::buy(&office, &args),
         Command::Intake(args) => office.intake(args),
         Command::Mint(args) => office.mint(args),

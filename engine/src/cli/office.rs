@@ -1,13 +1,14 @@
 //! Commands that ask the running network, or, when nothing runs, the stores themselves.
 
 use super::screen::{Bar, date, remark, say, say_json, table, thousands};
+use super::status::status_text;
 use super::{
-    AlphabetArg, Exit, IntakeArgs, MintArgs, TerminalCommand, VarietyCommand, clock, code, files, random,
+    AlphabetArg, Exit, IntakeArgs, MintArgs, NodeCommand, TerminalCommand, VarietyCommand, clock, code,
+    files, random,
 };
 use crate::admin::{AskError, KeyRow, MintOrder, Reply, Request, Site, VarietyRow, answer, ask};
 use crate::disk::lock::LockError;
-use crate::journal::SEGMENT_BYTES;
-use crate::network::{Delivered, Failure, Network, Options, Status};
+use crate::network::{Delivered, Failure, Network, Options};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use std::time::Duration;
 /// Who asks: for which data directory, and how the answer is to look.
 pub(super) struct Caller {
     pub(super) data: PathBuf,
+    /// Whether the directory was named on the command line.
+    pub(super) named: bool,
     pub(super) json: bool,
 }
 
@@ -193,6 +196,29 @@ impl Caller {
         Ok(())
     }
 
+    pub(super) fn node(&self, command: NodeCommand) -> Result<(), Exit> {
+        let NodeCommand::Add { name, out } = command;
+        if let Some(path) = out.as_deref().filter(|path| path.exists()) {
+            return Err(Exit::no(format!("{} exists: name a new file", path.display())));
+        }
+        let (seller, token) = match self.request(&Request::AddNode { name }, None)? {
+            Reply::Node { seller, token } => (seller, token),
+            other => return Err(unexpected(other)),
+        };
+        if let Some(path) = &out {
+            files::write_new(path, &format!("{token}\n"))?;
+        }
+        match (self.json, out) {
+            (true, Some(path)) => say_json(&serde_json::json!({ "seller": seller, "token_file": path })),
+            (true, None) => say_json(&serde_json::json!({ "seller": seller, "token": token })),
+            (false, Some(path)) => {
+                say(&format!("seller {seller} added; its join token is in {}\n", path.display()))
+            }
+            (false, None) => say(&format!("{token}\n")),
+        }
+        Ok(())
+    }
+
     pub(super) fn variety(&self, command: VarietyCommand) -> Result<(), Exit> {
         match command {
             VarietyCommand::List => {
@@ -260,12 +286,6 @@ impl Caller {
         mut input: Option<&File>,
         hear: &mut dyn FnMut(Reply),
     ) -> Result<Reply, Exit> {
-        if !self.data.join("hub").exists() {
-            return Err(Exit::unreachable(format!(
-                "there is no network in {}: begin with `pinwheel up`",
-                self.data.display()
-            )));
-        }
         for _ in 0..LOCK_TRIES {
             // It is read only if somebody answers.
             let doubled = input.map(File::try_clone).transpose().map_err(Exit::no)?;
@@ -275,13 +295,11 @@ impl Caller {
                 Err(error @ AskError::Lost(_)) => return Err(Exit::unreachable(error)),
                 Err(AskError::NotRunning) => {}
             }
-            let options = Options {
-                data: self.data.clone(),
-                selling: None,
-                segment_bytes: SEGMENT_BYTES,
-                clock,
-                random,
-                fatal,
+            let Some(options) = Options::at_rest(&self.data, clock, random, fatal) else {
+                return Err(Exit::unreachable(format!(
+                    "there is no network in {}: begin with `pinwheel up`",
+                    self.data.display()
+                )));
             };
             let network = match Network::start(options) {
                 Ok(network) => network,
@@ -292,7 +310,7 @@ impl Caller {
                 }
                 Err(failure) => return Err(Exit::unreachable(failure)),
             };
-            let site = Site { address: None, stop: None };
+            let site = Site { stop: None };
             let mut nothing = std::io::empty();
             let input: &mut dyn Read = match &mut input {
                 Some(input) => input,
@@ -326,60 +344,6 @@ pub(super) fn unexpected(reply: Reply) -> Exit {
         Reply::No { reason } => Exit::no(reason),
         other => Exit::no(format!("the running process is of another version: it said {other:?}")),
     }
-}
-
-fn status_text(status: &Status) -> String {
-    let state = match (&status.address, status.linked, status.disk_full) {
-        (None, ..) => "not running".to_owned(),
-        (Some(address), true, false) => format!("selling on {address}"),
-        (Some(address), false, false) => format!("selling on {address}; the hub does not answer"),
-        (Some(address), _, true) => format!("on {address}; the disk is full"),
-    };
-    let mut text = format!("\n  {state}\n\n");
-    if status.address.is_some() {
-        let minutes = status.uptime_s / 60;
-        let uptime = format!("{} h {} min {} s", minutes / 60, minutes % 60, status.uptime_s % 60);
-        let rows = [
-            ("up", format!("{uptime}, process {}", status.pid)),
-            ("seller", format!("{}, hub epoch {}", status.seller, status.hub_epoch)),
-            ("terminals", format!("{} registered, {} logged in", status.terminals, status.sessions)),
-            (
-                "answers",
-                format!(
-                    "{} sold, {} declined, {} later",
-                    thousands(status.answered_sold),
-                    thousands(status.answered_declined),
-                    thousands(status.answered_later)
-                ),
-            ),
-            (
-                "journal",
-                format!(
-                    "durable to {}, {} of it not yet at the hub",
-                    thousands(status.journal_durable),
-                    thousands(status.journal_durable - status.journal_acknowledged)
-                ),
-            ),
-        ];
-        for (name, value) in rows {
-            text.push_str(&format!("  {name:<10} {value}\n"));
-        }
-        text.push('\n');
-    }
-    let rows: Vec<_> = status
-        .varieties
-        .iter()
-        .map(|v| {
-            let numbers = [v.received, v.hub, v.in_transfer, v.at_seller, v.sellable, v.sold, v.withdrawn]
-                .map(thousands);
-            [v.code.clone()].into_iter().chain(numbers).collect()
-        })
-        .collect();
-    let headings =
-        ["variety", ">received", ">hub", ">transfer", ">at seller", ">sellable", ">sold", ">withdrawn"];
-    text.push_str(&table(&headings, &rows));
-    text.push('\n');
-    text
 }
 
 /// A day for people; nothing for none.

@@ -116,6 +116,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.nodes.values().map(|node| (node.seller, node.name.as_str()))
     }
 
+    /// Whether a node has said hello and is connected.
+    #[must_use]
+    pub fn is_linked(&self, node: SellerId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.greeted)
+    }
+
     /// The key of a node, from which both ends derive those of their link; `None` if there is no such node.
     ///
     /// # Errors

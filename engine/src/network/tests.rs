@@ -66,7 +66,7 @@ impl Bench {
     }
 
     fn ask(&self, request: Ask) -> Answer {
-        let site = Site { address: None, stop: None };
+        let site = Site { stop: None };
         answer(request, self.office(), &site, &mut std::io::empty(), &mut |_| Ok(()))
     }
 
@@ -120,8 +120,7 @@ fn start(data: &std::path::Path, levels: Levels) -> (Network, SocketAddr) {
     let address = listener.local_addr().unwrap();
     let selling = Selling { listener, clear: false, workers: 2, connections_max: 1000, levels };
     let fatal = |failure: &super::Failure| panic!("{failure}");
-    let selling = Some(selling);
-    let options = Options { data: data.into(), selling, segment_bytes: 1 << 20, clock, random, fatal };
+    let options = Options::whole(data, vec![selling], 1 << 20, clock, random, fatal).unwrap();
     (Network::start(options).unwrap(), address)
 }
 
@@ -206,13 +205,13 @@ fn the_journal_is_reported_and_recycled_over_many_segments() {
                 });
             }
         });
-        if bench.office().status().unwrap().journal_durable > 2 << 20 {
+        if bench.office().status().unwrap().sellers[0].journal_durable > 2 << 20 {
             break;
         }
     }
-    let first = bench.directory.path().join("seller/journal/0000000000000000.seg");
+    let first = bench.directory.path().join("server-1/journal/0000000000000000.seg");
     bench.until(|bench| {
-        let status = bench.office().status().unwrap();
+        let status = &bench.office().status().unwrap().sellers[0];
         assert!(status.linked);
         status.journal_durable > 2 << 20
             && status.journal_acknowledged >= status.journal_durable - 256

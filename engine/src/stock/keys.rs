@@ -41,16 +41,26 @@ impl NodeKeys {
     /// # Errors
     /// [`KeyFileError`]: the operator's to mend. A file that group or others can read is refused.
     pub fn from_file(path: &Path, fresh: impl FnOnce() -> [u8; 32]) -> Result<Self, KeyFileError> {
-        let node_key = match read_key_file(path) {
+        Ok(Self::from_node_key(&*Self::key_from_file(path, fresh)?))
+    }
+
+    /// The same, but returns the node key itself, for who must show it to the other end of its link.
+    ///
+    /// # Errors
+    /// As [`NodeKeys::from_file`].
+    pub fn key_from_file(
+        path: &Path,
+        fresh: impl FnOnce() -> [u8; 32],
+    ) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+        match read_key_file(path) {
             Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 let node_key = Zeroizing::new(fresh());
                 make_key_file(path, &node_key)
                     .map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?;
-                node_key
+                Ok(node_key)
             }
-            other => other?,
-        };
-        Ok(Self::from_node_key(&node_key))
+            other => other,
+        }
     }
 
     /// Wraps data keys in this node's own files.
