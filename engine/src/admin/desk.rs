@@ -68,6 +68,22 @@ fn try_answer(
             }
             other => unreachable!("a new node is answered by it, not {other:?}"),
         },
+        Request::SetTerminal { terminal, state } => {
+            office.command(Command::SetTerminal { terminal: TerminalId(terminal), state })?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::ListDealers => Reply::Dealers { dealers: office.registry()?.dealers().cloned().collect() },
+        Request::SetDealer { dealer, state } => {
+            office.command(Command::SetDealer { dealer, state })?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::Import { varieties, dealers } => {
+            let varieties = varieties.iter().map(VarietyRow::to_variety).collect();
+            match office.command(Command::Import { varieties, dealers })? {
+                Done::Imported { added, changed } => Reply::Changed { added, changed },
+                other => unreachable!("an import is answered by counts, not {other:?}"),
+            }
+        }
         Request::AddDealer { name } => added(office.command(Command::AddDealer { name })?),
         Request::ListTerminals => Reply::Terminals { terminals: TerminalRow::all(&*office.registry()?) },
         Request::AddTerminals { count, ids, dealer } => {

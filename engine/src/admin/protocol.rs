@@ -2,7 +2,7 @@
 
 use crate::ledger::SequenceFact;
 use crate::network::{Delivered, Status};
-use crate::registry::{Registry, State, TerminalKey, Variety};
+use crate::registry::{Dealer, Registry, State, TerminalKey, Variety};
 use serde::{Deserialize, Serialize};
 use wire::message::Charset;
 
@@ -35,6 +35,29 @@ pub enum Request {
     Rekey {
         /// Which.
         terminal: u64,
+    },
+    /// A terminal's state.
+    SetTerminal {
+        /// Which.
+        terminal: u64,
+        /// Whether it may sell.
+        state: State,
+    },
+    /// All dealers.
+    ListDealers,
+    /// A dealer's state.
+    SetDealer {
+        /// Which.
+        dealer: u32,
+        /// Whether its terminals may sell.
+        state: State,
+    },
+    /// Varieties and dealers to be added or changed, all of them or none.
+    Import {
+        /// Those with a known number or code are changed.
+        varieties: Vec<VarietyRow>,
+        /// Those with a number are changed, those with 0 added.
+        dealers: Vec<Dealer>,
     },
     /// A new dealer.
     AddDealer {
@@ -121,6 +144,18 @@ pub enum Reply {
         /// By number.
         varieties: Vec<VarietyRow>,
     },
+    /// All dealers.
+    Dealers {
+        /// By number.
+        dealers: Vec<Dealer>,
+    },
+    /// It is so from now on.
+    Changed {
+        /// How many rows were added.
+        added: usize,
+        /// How many were changed.
+        changed: usize,
+    },
     /// All terminals.
     Terminals {
         /// By number.
@@ -169,7 +204,7 @@ pub enum Reply {
 /// A variety.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VarietyRow {
-    /// Its number; ignored in a new one.
+    /// Its number; 0: by its code.
     #[serde(default)]
     pub id: u32,
     /// What operators call it.
@@ -219,7 +254,7 @@ impl VarietyRow {
         }
         let is_ascii = self.name.is_ascii() && self.receipt.is_ascii();
         Variety {
-            id: crate::ids::VarietyId(0),
+            id: crate::ids::VarietyId(self.id),
             code: self.code.clone(),
             product: self.product,
             face_value: self.face_value,

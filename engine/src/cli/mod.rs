@@ -8,6 +8,7 @@ mod config;
 mod files;
 mod nodes;
 mod office;
+mod registry;
 mod running;
 mod sample;
 mod screen;
@@ -257,6 +258,14 @@ enum TerminalCommand {
     },
     /// All terminals, without their keys.
     List,
+    /// Let a terminal sell, or not. Every node knows within a second.
+    State {
+        /// The terminal.
+        #[arg(value_parser = terminal_id)]
+        id: TerminalId,
+        /// Its state from now on.
+        state: StateArg,
+    },
     /// Give a terminal a new key; the old one is worth nothing from then on.
     Rekey {
         /// The terminal.
@@ -268,6 +277,16 @@ enum TerminalCommand {
     },
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StateArg {
+    /// May sell.
+    Active,
+    /// May not sell now.
+    Suspended,
+    /// May never sell again.
+    Closed,
+}
+
 #[derive(Subcommand)]
 enum DealerCommand {
     /// Add a dealer, active.
@@ -275,12 +294,52 @@ enum DealerCommand {
         /// Its name.
         name: String,
     },
+    /// All dealers.
+    List,
+    /// Let a dealer's terminals sell, or not. Every node knows within a second.
+    State {
+        /// The dealer.
+        id: u32,
+        /// Its state from now on.
+        state: StateArg,
+    },
+    /// All dealers as CSV: id, name, state.
+    Export,
+    /// Add and change dealers from such a file, all of them or none: those with id 0 are added.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
 enum VarietyCommand {
     /// All varieties.
     List,
+    /// All varieties as CSV.
+    Export,
+    /// Add and change varieties from such a file, all of them or none: those whose id or code is known are changed.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Change a variety: its price, or what terminals show and print. Every node knows within a second.
+    Set {
+        /// Its code.
+        code: String,
+        /// The denomination in minor units of the currency.
+        #[arg(long, value_name = "MINOR")]
+        face_value: Option<u64>,
+        /// What a terminal shows: at most 40 bytes.
+        #[arg(long)]
+        name: Option<String>,
+        /// What a terminal prints below the PIN: at most 160 bytes; \n begins a new line.
+        #[arg(long)]
+        receipt: Option<String>,
+        /// Sell a PIN only if it stays valid at least this many days.
+        #[arg(long)]
+        minimum_life_days: Option<u32>,
+    },
     /// Add a variety.
     Add {
         /// What operators call it, such as airtime-za-10.
@@ -374,7 +433,7 @@ pub fn main() -> ExitCode {
         Command::Intake(args) => office.intake(args),
         Command::Mint(args) => office.mint(args),
         Command::Terminal(command) => office.terminal(command),
-        Command::Dealer(DealerCommand::Add { name }) => office.add_dealer(name),
+        Command::Dealer(command) => office.dealer(command),
         Command::Variety(command) => office.variety(command),
         Command::Status => office.status(),
         Command::Audit => office.audit(),

@@ -159,7 +159,7 @@ pub(super) fn start(
         let hub = sender.clone();
         // When the hub's thread has ended, so will the process.
         LinkServer::start(listener, Arc::clone(&keyring), move |event| {
-            drop(hub.send(HubMessage::Link(event)))
+            drop(hub.send(HubMessage::Link(event)));
         })
     });
     let desk = Desk {

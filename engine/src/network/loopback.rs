@@ -1,5 +1,5 @@
 //! Stand-in for the sockets of a link within one process.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use crate::ids::SellerId;
 use crate::link::{ToHub, ToNode};
