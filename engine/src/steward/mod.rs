@@ -9,6 +9,7 @@
 
 mod content;
 mod levels;
+mod registry;
 mod shipping;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use crate::limits::PARK_MS_MAX;
 use crate::link::{Offer, ToHub, ToNode};
 use crate::pool::{Range, Shelf, Shelves};
 use crate::registry::Registry;
-use crate::registry::sealed::{SealedError, decode_sealed, encode_sealed};
+use crate::registry::sealed::SealedError;
 use crate::seller::Library;
 use crate::stock::keys::WrongWrapping;
 use crate::stock::segment::{segment_path, write_segment};
@@ -34,6 +35,7 @@ use crate::stock::{NodeKeys, SegmentError, SegmentHeader};
 use crate::time::Now;
 use crate::transfer::{Taker, TakerAction, TransferFault, open_max};
 use levels::Needs;
+use registry::{OpenError, REGISTRY_FILE, RegistryCopy};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -56,11 +58,11 @@ pub struct Steward<D: Disk> {
     needs: Needs,
     /// Vends that wait for a PIN: worker and variety, oldest first.
     waiting: VecDeque<Waiting>,
-    registry: Arc<Registry>,
+    registry: RegistryCopy<D>,
     hub_epoch: u64,
-    /// State files that a full disk did not take yet: registry, hub epoch.
-    unstored: [bool; 2],
-    /// When that is tried again, in [`Now::monotonic_ms`].
+    /// A full disk did not take the hub's epoch yet.
+    epoch_unstored: bool,
+    /// When what a full disk did not take is tried again, in [`Now::monotonic_ms`].
     store_again_ms: u64,
     link: Link,
     next_request: u64,
@@ -122,7 +124,7 @@ pub enum StewardError {
     },
     /// The stored registry does not open.
     #[error("{REGISTRY_FILE}: {0}")]
-    Registry(#[from] SealedError),
+    Registry(SealedError),
     /// The hub has an epoch lower than one seen before.
     #[error(
         "the hub calls itself epoch {hub_epoch}, and epoch {seen} was seen before: it is an old copy; start the latest one"
@@ -175,11 +177,10 @@ impl<D: Disk> Steward<D> {
         levels: Levels,
         ledger: &Ledger,
     ) -> Result<Self, StewardError> {
-        let registry = match disk.open(REGISTRY_FILE) {
-            Ok(file) => Arc::new(decode_sealed(file.as_ref(), keys.registry())?),
-            Err(error) if error.is_missing() => Arc::default(),
-            Err(error) => return Err(error.into()),
-        };
+        let registry = RegistryCopy::open(Arc::clone(&disk), &keys).map_err(|error| match error {
+            OpenError::Disk(error) => StewardError::Disk(error),
+            OpenError::Sealed(error) => StewardError::Registry(error),
+        })?;
         let hub_epoch = match disk.open(HUB_EPOCH_FILE) {
             Ok(file) => u64::from_le_bytes(file.as_ref().try_into().map_err(|_| StewardError::HubEpoch)?),
             Err(error) if error.is_missing() => 0,
@@ -203,7 +204,7 @@ impl<D: Disk> Steward<D> {
             waiting: VecDeque::new(),
             registry,
             hub_epoch,
-            unstored: [false; 2],
+            epoch_unstored: false,
             store_again_ms: 0,
             link: Link::Down,
             next_request: 1,
@@ -233,7 +234,7 @@ impl<D: Disk> Steward<D> {
     /// The registry in force.
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
+        self.registry.current()
     }
 
     /// PINs of a variety that can be sold now.
@@ -286,7 +287,7 @@ impl<D: Disk> Steward<D> {
                 }
                 if hub_epoch > self.hub_epoch {
                     self.hub_epoch = hub_epoch;
-                    self.unstored[1] = true;
+                    self.epoch_unstored = true;
                     self.store_state(now)?;
                 }
                 self.link = Link::Resuming;
@@ -492,7 +493,7 @@ impl<D: Disk> Steward<D> {
         if self.link != Link::Ready {
             return;
         }
-        let registry = self.registry.clone();
+        let registry = Arc::clone(self.registry.current());
         for variety in registry.varieties().map(|variety| variety.id) {
             let coming: u64 =
                 self.takers.iter().flat_map(Taker::arriving).map(|offer| coming_of(offer, variety)).sum();
@@ -525,35 +526,59 @@ impl<D: Disk> Steward<D> {
         }
     }
 
+    /// Upstream sent the whole registry.
     fn take_registry(&mut self, registry: Arc<Registry>, now: &Now) -> Result<(), StewardError> {
-        if registry != self.registry {
-            self.registry = registry.clone();
+        if registry != *self.registry.current() {
+            self.registry.replace(Arc::clone(&registry));
             self.actions.push_back(StewardAction::Registry(registry));
-            self.unstored[0] = true;
             self.store_state(now)?;
+        } else if !self.registry.is_behind() {
+            self.say_held();
         }
         Ok(())
+    }
+
+    /// Upstream sent a change of it.
+    fn take_delta(&mut self, delta: &Delta, now: &Now) -> Result<(), StewardError> {
+        match self.registry.apply(delta) {
+            Ok(stored) => {
+                self.actions.push_back(StewardAction::Registry(Arc::clone(self.registry.current())));
+                self.stored(stored, now)?;
+                if !self.registry.is_behind() {
+                    self.say_held();
+                }
+            }
+            // Version 0 is what a node holds that has nothing: upstream sends the whole.
+            Err(_) => self.send(ToHub::RegistryHeld { version: 0, digest: 0 }),
+        }
+        Ok(())
+    }
+
+    fn say_held(&mut self) {
+        let registry = self.registry.current();
+        let (version, digest) = (registry.version(), registry.digest());
+        self.send(ToHub::RegistryHeld { version, digest });
     }
 
     /// Writes the state files that are behind what is in force. A full disk puts that off and stops nothing: the hub says
     /// both again at the next connection.
     fn store_state(&mut self, now: &Now) -> Result<(), StewardError> {
-        let [registry, hub_epoch] = self.unstored;
-        if hub_epoch {
-            self.unstored[1] = !self.store(HUB_EPOCH_FILE, &self.hub_epoch.to_le_bytes(), now)?;
+        if self.epoch_unstored {
+            let written = self.disk.write(HUB_EPOCH_FILE, &[&self.hub_epoch.to_le_bytes()]);
+            self.epoch_unstored = !self.stored(written, now)?;
         }
-        if registry {
-            // The version never names two registries, so it makes a nonce that is used once under this key.
-            let mut nonce = [0; 12];
-            nonce[..8].copy_from_slice(&self.registry.version().to_le_bytes());
-            let file = encode_sealed(&self.registry, self.keys.registry(), nonce);
-            self.unstored[0] = !self.store(REGISTRY_FILE, &file, now)?;
+        if self.registry.is_behind() {
+            let written = self.registry.store();
+            if self.stored(written, now)? {
+                self.say_held();
+            }
         }
         Ok(())
     }
 
-    fn store(&mut self, path: &str, bytes: &[u8], now: &Now) -> Result<bool, StewardError> {
-        match self.disk.write(path, &[bytes]) {
+    /// Whether something could be stored; if not for lack of room, it is tried again later.
+    fn stored(&mut self, written: Result<(), DiskError>, now: &Now) -> Result<bool, StewardError> {
+        match written {
             Err(error) if error.is_full() => {
                 self.store_again_ms = now.monotonic_ms + STORE_AGAIN_MS;
                 Ok(false)
@@ -598,7 +623,7 @@ impl<D: Disk> Steward<D> {
 
     /// The first day on which a PIN sold now must still be valid.
     fn first_day(&self, variety: VarietyId, now: &Now) -> u32 {
-        let life = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
+        let life = self.registry.current().variety(variety).map_or(0, |variety| variety.minimum_life_days);
         now.day().saturating_add(life)
     }
 
@@ -616,7 +641,6 @@ fn coming_of(offer: &Offer, variety: VarietyId) -> u64 {
 }
 
 /// The node's copy of the registry, sealed under its own key.
-const REGISTRY_FILE: &str = "registry";
 /// The highest hub epoch seen.
 const HUB_EPOCH_FILE: &str = "hub-epoch";
 /// How long a full disk is left alone before a state file is tried again, in milliseconds.
