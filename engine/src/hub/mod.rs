@@ -9,6 +9,7 @@ pub mod books;
 mod commands;
 mod machine;
 mod node;
+mod registry;
 mod serve;
 pub mod sqlite;
 pub mod store;
@@ -18,6 +19,7 @@ mod tests;
 pub use archive::read_archive;
 pub use commands::{Command, CommandError, Done, NewKey, Terminals};
 pub use machine::Hub;
+pub use registry::RegistryLag;
 pub use sqlite::SqliteStore;
 pub use store::{MemoryStore, Store, StoreError};
 

@@ -11,7 +11,7 @@
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Stream, TransferFact};
 use crate::policy::{Levels, Rate};
-use crate::registry::Registry;
+use crate::registry::{Delta, Registry};
 use crate::stock::{BlockProperties, WrappedKey};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -178,6 +178,9 @@ pub enum ToNode {
     },
     /// The registry as it stands.
     Registry(Arc<Registry>),
+    /// A change of it. The node answers [`ToHub::RegistryHeld`] when it is durable there, or with version 0 if it does not
+    /// fit what it holds.
+    RegistryDelta(Arc<Delta>),
     /// Give stock back: what is not sold, and no more than that.
     Recall {
         /// Names the recall within this connection; not 0.

@@ -26,8 +26,8 @@ use crate::ledger::Ledger;
 use crate::limits::PARK_MS_MAX;
 use crate::link::{Offer, ToHub, ToNode};
 use crate::pool::{Range, Shelf, Shelves};
-use crate::registry::Registry;
 use crate::registry::sealed::SealedError;
+use crate::registry::{Delta, Registry};
 use crate::seller::Library;
 use crate::stock::keys::WrongWrapping;
 use crate::stock::segment::{segment_path, write_segment};
@@ -35,7 +35,7 @@ use crate::stock::{NodeKeys, SegmentError, SegmentHeader};
 use crate::time::Now;
 use crate::transfer::{Taker, TakerAction, TransferFault, open_max};
 use levels::Needs;
-use registry::{OpenError, REGISTRY_FILE, RegistryCopy};
+use registry::{Misfit, OpenError, REGISTRY_FILE, RegistryCopy};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -267,8 +267,8 @@ impl<D: Disk> Steward<D> {
             hub_epoch: self.hub_epoch,
             journal_from: acknowledged,
             workers: u16::try_from(self.shelves.lanes()).unwrap_or(u16::MAX),
-            registry_version: self.registry.version(),
-            registry_digest: 0,
+            registry_version: self.registry.stored(),
+            registry_digest: if self.registry.is_behind() { 0 } else { self.registry.current().digest() },
         });
     }
 
@@ -278,6 +278,7 @@ impl<D: Disk> Steward<D> {
         self.actions.retain(|action| !matches!(action, StewardAction::Send(_)));
         self.takers.iter_mut().for_each(Taker::handle_cut);
         self.needs.handle_cut();
+        self.registry.handle_cut();
         self.waiting.iter_mut().for_each(|waiting| waiting.request = 0);
     }
 
@@ -321,6 +322,7 @@ impl<D: Disk> Steward<D> {
                 self.actions.push_back(StewardAction::Acknowledged { position });
             }
             ToNode::Registry(registry) => self.take_registry(registry, now)?,
+            ToNode::RegistryDelta(delta) => self.take_delta(delta, now)?,
             // This node has none to spare yet.
             ToNode::Recall { recall, .. } => self.send(ToHub::Recalled { recall, count: 0 }),
             // It has offered nothing, and does not leave.
@@ -536,11 +538,10 @@ impl<D: Disk> Steward<D> {
         }
     }
 
-    /// Upstream sent the whole registry.
+    /// Upstream sent the whole registry. Changes travel another way and may have come before it.
     fn take_registry(&mut self, registry: Arc<Registry>, now: &Now) -> Result<(), StewardError> {
-        if registry != *self.registry.current() {
-            self.registry.replace(Arc::clone(&registry));
-            self.actions.push_back(StewardAction::Registry(registry));
+        if self.registry.replace(registry) {
+            self.actions.push_back(StewardAction::Registry(Arc::clone(self.registry.current())));
             self.store_state(now)?;
         } else if !self.registry.is_behind() {
             self.say_held();
@@ -549,17 +550,17 @@ impl<D: Disk> Steward<D> {
     }
 
     /// Upstream sent a change of it.
-    fn take_delta(&mut self, delta: &Delta, now: &Now) -> Result<(), StewardError> {
+    fn take_delta(&mut self, delta: Arc<Delta>, now: &Now) -> Result<(), StewardError> {
         match self.registry.apply(delta) {
             Ok(stored) => {
                 self.actions.push_back(StewardAction::Registry(Arc::clone(self.registry.current())));
-                self.stored(stored, now)?;
-                if !self.registry.is_behind() {
+                if self.stored(stored, now)? {
                     self.say_held();
                 }
             }
             // Version 0 is what a node holds that has nothing: upstream sends the whole.
-            Err(_) => self.send(ToHub::RegistryHeld { version: 0, digest: 0 }),
+            Err(Misfit { ask: true }) => self.send(ToHub::RegistryHeld { version: 0, digest: 0 }),
+            Err(Misfit { ask: false }) => {}
         }
         Ok(())
     }

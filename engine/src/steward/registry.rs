@@ -3,8 +3,9 @@
 
 use crate::disk::{Disk, DiskError};
 use crate::registry::sealed::{SealedError, decode_sealed, encode_sealed};
-use crate::registry::{Delta, DeltaError, Registry};
+use crate::registry::{Delta, Registry};
 use crate::stock::NodeKeys;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The registry in force at a node, and how much of it is durable there.
@@ -17,6 +18,16 @@ pub(super) struct RegistryCopy<D: Disk> {
     /// Changes since the whole was written: how many, and rows in them.
     deltas: usize,
     rows: usize,
+    /// Changes that came before what they change, by that version.
+    early: BTreeMap<u64, Arc<Delta>>,
+    /// The whole has been asked for.
+    asked: bool,
+}
+
+/// A change that does not follow what is here.
+pub(super) struct Misfit {
+    /// Whether to ask for the whole.
+    pub(super) ask: bool,
 }
 
 impl<D: Disk> RegistryCopy<D> {
@@ -51,7 +62,16 @@ impl<D: Disk> RegistryCopy<D> {
             }
         }
         let stored = current.version();
-        Ok(Self { disk, key, current: Arc::new(current), stored, deltas, rows })
+        Ok(Self {
+            disk,
+            key,
+            current: Arc::new(current),
+            stored,
+            deltas,
+            rows,
+            early: BTreeMap::new(),
+            asked: false,
+        })
     }
 
     pub(super) fn current(&self) -> &Arc<Registry> {
@@ -68,28 +88,49 @@ impl<D: Disk> RegistryCopy<D> {
         self.stored != self.current.version()
     }
 
-    /// Upstream sent the whole.
-    pub(super) fn replace(&mut self, registry: Arc<Registry>) {
+    /// Upstream sent the whole; whether it changes anything. One that is older than what is here was overtaken on its way.
+    pub(super) fn replace(&mut self, registry: Arc<Registry>) -> bool {
+        self.asked = false;
+        let held = self.current.version();
+        if registry.version() < held || registry == self.current {
+            return false;
+        }
         self.current = registry;
-        // Whatever version it is: what is stored is another one.
+        // What is stored is another one, whatever its version.
         self.stored = u64::MAX;
+        while let Some(delta) = self.early.remove(&self.current.version()) {
+            let mut next = Registry::clone(&self.current);
+            if next.apply(&delta).is_err() {
+                break;
+            }
+            self.current = Arc::new(next);
+        }
+        self.early.clear();
+        true
     }
 
     /// Upstream sent a change. It is in force at once, and stored if there is room.
     ///
     /// # Errors
-    /// [`DeltaError`]: nothing changed; ask for the whole.
-    pub(super) fn apply(&mut self, delta: &Delta) -> Result<Result<(), DiskError>, DeltaError> {
+    /// [`Misfit`]: nothing is changed by it now.
+    pub(super) fn apply(&mut self, delta: Arc<Delta>) -> Result<Result<(), DiskError>, Misfit> {
         let mut next = Registry::clone(&self.current);
-        next.apply(delta)?;
+        if next.apply(&delta).is_err() {
+            // It follows what has not come yet, or the copy is wrong.
+            if delta.to > self.current.version() && self.early.len() < EARLY_MAX {
+                self.early.insert(delta.from, delta);
+            }
+            return Err(Misfit { ask: !std::mem::replace(&mut self.asked, true) });
+        }
         let continues = self.stored == delta.from;
         self.current = Arc::new(next);
-        let enough = self.deltas >= DELTAS_MAX || self.rows + delta.rows() > ROWS_MIN.max(self.all_rows() / 4);
+        let enough =
+            self.deltas >= DELTAS_MAX || self.rows + delta.rows() > ROWS_MIN.max(self.all_rows() / 4);
         if !continues || enough {
             return Ok(self.store());
         }
         let path = format!("{DELTA_DIRECTORY}/{:016x}", delta.to);
-        let file = encode_sealed(delta, &self.key, nonce(delta.to, 1));
+        let file = encode_sealed(&*delta, &self.key, nonce(delta.to, 1));
         let written = self.disk.write(&path, &[&file]);
         if written.is_ok() {
             self.stored = delta.to;
@@ -97,6 +138,12 @@ impl<D: Disk> RegistryCopy<D> {
             self.rows += delta.rows();
         }
         Ok(written)
+    }
+
+    /// The connection is gone, and with it what was on its way.
+    pub(super) fn handle_cut(&mut self) {
+        self.early.clear();
+        self.asked = false;
     }
 
     /// Writes the whole, if that is needed.
@@ -139,7 +186,80 @@ fn nonce(version: u64, kind: u8) -> [u8; 12] {
 pub(super) const REGISTRY_FILE: &str = "registry";
 /// The changes since.
 const DELTA_DIRECTORY: &str = "registry-changes";
+/// Changes kept that came too early.
+const EARLY_MAX: usize = 1024;
 /// Changes kept beside the whole.
 const DELTAS_MAX: usize = 256;
 /// Rows in them that are never too many.
 const ROWS_MIN: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::heap::HeapDisk;
+    use crate::registry::{Dealer, State};
+
+    /// Version `n` has dealers 1 to n.
+    fn version(n: u64) -> Registry {
+        let mut registry = Registry::default();
+        (1..=n).for_each(|id| registry.put_dealer(dealer(id)).unwrap());
+        registry.set_version(n);
+        registry
+    }
+
+    fn dealer(id: u64) -> Dealer {
+        Dealer { id: id as u32, name: format!("dealer {id}"), state: State::Active }
+    }
+
+    fn change(to: u64) -> Arc<Delta> {
+        let (from, digest) = (to - 1, version(to).digest());
+        Arc::new(Delta { from, to, digest, dealers: vec![dealer(to)], ..Delta::default() })
+    }
+
+    fn open(disk: &Arc<HeapDisk>) -> RegistryCopy<HeapDisk> {
+        RegistryCopy::open(Arc::clone(disk), &NodeKeys::from_node_key(&[7; 32])).unwrap()
+    }
+
+    #[test]
+    fn h09_changes_survive_a_restart_and_the_whole_is_written_again_from_time_to_time() {
+        let disk = Arc::new(HeapDisk::new());
+        let mut copy = open(&disk);
+        assert!(copy.replace(Arc::new(version(1))));
+        assert!(copy.is_behind());
+        copy.store().unwrap();
+        for to in 2..=1500 {
+            assert!(matches!(copy.apply(change(to)), Ok(Ok(()))));
+            assert!(!copy.is_behind() && disk.list(DELTA_DIRECTORY).unwrap().len() <= DELTAS_MAX);
+            if to % 100 == 50 {
+                copy = open(&disk);
+                assert_eq!(**copy.current(), version(to));
+            }
+        }
+        assert_eq!(**open(&disk).current(), version(1500));
+    }
+
+    #[test]
+    fn h09_a_change_that_overtakes_the_whole_waits_for_it() {
+        let disk = Arc::new(HeapDisk::new());
+        let mut copy = open(&disk);
+        assert!(matches!(copy.apply(change(6)), Err(Misfit { ask: true })));
+        assert!(matches!(copy.apply(change(7)), Err(Misfit { ask: false })), "it is asked for once");
+        assert!(copy.replace(Arc::new(version(5))));
+        assert_eq!(**copy.current(), version(7));
+        assert!(!copy.replace(Arc::new(version(6))), "an older one was overtaken");
+        assert!(matches!(copy.apply(change(8)), Ok(Ok(()))));
+        assert_eq!(**open(&disk).current(), version(8));
+    }
+
+    #[test]
+    fn h09_what_cannot_be_read_is_left_to_upstream() {
+        let disk = Arc::new(HeapDisk::new());
+        let mut copy = open(&disk);
+        copy.replace(Arc::new(version(1)));
+        copy.store().unwrap();
+        (2..=4).for_each(|to| assert!(matches!(copy.apply(change(to)), Ok(Ok(())))));
+        disk.write(&format!("{DELTA_DIRECTORY}/{:016x}", 3), &[b"damaged"]).unwrap();
+        assert_eq!(**open(&disk).current(), version(2));
+        assert_eq!(disk.list(DELTA_DIRECTORY).unwrap().len(), 1, "and does not stay");
+    }
+}

@@ -168,14 +168,19 @@ fn the_registry_is_mastered_here_and_reaches_connected_nodes_after_the_commit() 
     bench.command(Command::SetTerminal { terminal: TerminalId(10), state: State::Suspended }).unwrap();
     bench.stage(Command::SetDealer { dealer: 1, state: State::Closed });
     bench.hub.commit().unwrap();
-    let registry = bench.sent().into_iter().find_map(|message| match message {
-        ToNode::Registry(registry) => Some(registry),
-        _ => None,
-    });
-    let registry = registry.expect("every change reaches the node");
-    assert_eq!(registry.dealer(1).unwrap().state, State::Closed);
-    assert_eq!(registry.terminal(TerminalId(7)).unwrap().key, rekeyed[0].key);
-    assert_eq!(registry.version(), bench.hub.registry().version());
+    let deltas: Vec<_> = bench
+        .sent()
+        .into_iter()
+        .filter_map(|message| match message {
+            ToNode::RegistryDelta(delta) => Some(delta),
+            _ => None,
+        })
+        .collect();
+    let last = deltas.last().expect("every change reaches the node");
+    assert_eq!((last.dealers.len(), last.dealers[0].state), (1, State::Closed));
+    assert_eq!((last.to, last.digest), (bench.hub.registry().version(), bench.hub.registry().digest()));
+    let closed = bench.command(Command::SetDealer { dealer: 1, state: State::Active });
+    assert_eq!(closed, Err(CommandError::Closed), "for good");
 
     for (wrong, error) in [
         (Terminals::Next(0), CommandError::Count(100_000)),
@@ -193,6 +198,71 @@ fn the_registry_is_mastered_here_and_reaches_connected_nodes_after_the_commit() 
     let before = Arc::clone(bench.hub.registry());
     bench.crash();
     assert_eq!(**bench.hub.registry(), *before, "keys included");
+}
+
+#[test]
+fn h09_a_node_gets_what_it_lacks_of_the_registry_and_the_hub_knows_how_far_behind_it_is() {
+    let mut bench = Bench::new(MemoryStore::new());
+    bench.furnish();
+    let node = bench.node;
+    let hello = |bench: &mut Bench, registry: &Registry| {
+        let (registry_version, registry_digest) = (registry.version(), registry.digest());
+        let hub_epoch = bench.hub.epoch();
+        bench.hub.handle_cut(node);
+        bench.say(ToHub::Hello {
+            node,
+            hub_epoch,
+            journal_from: 0,
+            workers: 1,
+            registry_version,
+            registry_digest,
+        });
+        let sent = bench.sent().into_iter();
+        sent.filter(|sent| matches!(sent, ToNode::Registry(_) | ToNode::RegistryDelta(_))).collect::<Vec<_>>()
+    };
+    let lag = |bench: &Bench| bench.hub.registry_lag(node, bench.now_ms).unwrap();
+    let first = hello(&mut bench, &Registry::default());
+    let [ToNode::Registry(whole)] = &first[..] else { panic!("a new node gets the whole: {first:?}") };
+    let mut copy = Registry::clone(whole);
+    assert!(hello(&mut bench, &copy).is_empty(), "nothing is missing");
+    assert!(lag(&bench).agrees);
+
+    let rename = |name: &str| Command::Import {
+        varieties: Vec::new(),
+        dealers: vec![Dealer { id: 1, name: name.to_owned(), state: State::Active }],
+    };
+    for name in ["a", "b", "c"] {
+        bench.command(rename(name)).unwrap();
+    }
+    bench.now_ms += 250;
+    let behind = lag(&bench);
+    assert_eq!((behind.versions, behind.agrees), (3, false));
+    assert!((250..1_000).contains(&behind.ms), "{behind:?}");
+    let changes = hello(&mut bench, &copy);
+    assert_eq!(changes.len(), 3);
+    for change in changes {
+        let ToNode::RegistryDelta(delta) = change else { panic!("{change:?}") };
+        copy.apply(&delta).unwrap();
+    }
+    assert_eq!(copy, **bench.hub.registry());
+    bench.say(ToHub::RegistryHeld { version: copy.version(), digest: copy.digest() });
+    assert_eq!((lag(&bench).versions, lag(&bench).ms, lag(&bench).agrees), (0, 0, true));
+
+    // A copy that is wrong is replaced as a whole.
+    let mut wrong = copy.clone();
+    wrong.put_dealer(Dealer { id: 1, name: "wrong".to_owned(), state: State::Active }).unwrap();
+    assert!(matches!(&hello(&mut bench, &wrong)[..], [ToNode::Registry(_)]));
+    bench.sent();
+    bench.say(ToHub::RegistryHeld { version: 0, digest: 0 });
+    assert!(bench.sent().iter().any(|sent| matches!(sent, ToNode::Registry(_))), "and when it asks");
+
+    let rows = [rename("x"), rename("")].map(|command| match command {
+        Command::Import { mut dealers, .. } => dealers.remove(0),
+        _ => unreachable!("these are imports"),
+    });
+    let import = Command::Import { varieties: Vec::new(), dealers: rows.to_vec() };
+    assert!(matches!(bench.command(import), Err(CommandError::Row { row: 2, .. })));
+    assert_eq!(bench.hub.registry().dealer(1).unwrap().name, "c", "all or nothing");
 }
 
 #[test]
