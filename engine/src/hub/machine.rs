@@ -293,6 +293,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 result.map_err(NodeFault::from)
             }
             ToHub::Journal { from, bytes } => node.journal(from, &bytes),
+            // This hub calls nothing back, so that a node has nothing to offer.
+            ToHub::Offer(_) | ToHub::Recalled { .. } => Err(NodeFault::NotRecalled),
+            ToHub::Report(_) | ToHub::Ready | ToHub::RegistryHeld { .. } => Ok(()),
         };
         Ok(result)
     }

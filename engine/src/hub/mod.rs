@@ -71,6 +71,9 @@ pub enum NodeFault {
     /// A request has number 0 or asks for nothing.
     #[error("a request has no number or asks for nothing")]
     Malformed,
+    /// It offers stock that nobody called for.
+    #[error("it offers stock that was not called for")]
+    NotRecalled,
     /// A transfer went wrong.
     #[error(transparent)]
     Transfer(#[from] TransferFault),

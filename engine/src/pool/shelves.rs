@@ -26,6 +26,12 @@ impl<S> Shelves<S> {
         Self { lanes, ranges: BTreeMap::new() }
     }
 
+    /// How many workers there are.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
     /// Splits unsold PINs of a segment evenly between all lanes.
     pub fn add(&mut self, shelf: &Arc<Shelf<S>>, start: u32, end: u32) -> Vec<Handed<S>> {
         let lanes = u32::try_from(self.lanes).expect("a node has few workers");

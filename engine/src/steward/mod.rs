@@ -261,8 +261,14 @@ impl<D: Disk> Steward<D> {
     /// A connection to upstream is open. `acknowledged` is the journal position that upstream is known to hold.
     pub fn handle_connected(&mut self, acknowledged: u64) {
         self.link = Link::Down;
-        let hello = ToHub::Hello { node: self.node, hub_epoch: self.hub_epoch, journal_from: acknowledged };
-        self.send(hello);
+        self.send(ToHub::Hello {
+            node: self.node,
+            hub_epoch: self.hub_epoch,
+            journal_from: acknowledged,
+            workers: u16::try_from(self.shelves.lanes()).unwrap_or(u16::MAX),
+            registry_version: self.registry.version(),
+            registry_digest: 0,
+        });
     }
 
     /// The connection to upstream is gone, with everything on its way.
@@ -314,6 +320,10 @@ impl<D: Disk> Steward<D> {
                 self.actions.push_back(StewardAction::Acknowledged { position });
             }
             ToNode::Registry(registry) => self.take_registry(registry, now)?,
+            // This node has none to spare yet.
+            ToNode::Recall { recall, .. } => self.send(ToHub::Recalled { recall, count: 0 }),
+            // It has offered nothing, and does not leave.
+            ToNode::Progress { .. } | ToNode::Answer { .. } | ToNode::Drain { .. } => {}
         }
         Ok(())
     }

@@ -112,8 +112,13 @@ impl<S: Store + Clone> Bench<S> {
     }
 
     fn hello(&mut self) -> Vec<ToNode> {
-        self.tell(ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 })
+        self.tell(hello_of(NODE, 0))
     }
+}
+
+fn hello_of(node: SellerId, hub_epoch: u64) -> ToHub {
+    let (workers, registry_version, registry_digest) = (1, 0, 0);
+    ToHub::Hello { node, hub_epoch, journal_from: 0, workers, registry_version, registry_digest }
 }
 
 fn load<S: Store>(store: S, disk: &HeapDisk) -> Result<Hub<S, HeapDisk>, HubError> {
@@ -323,7 +328,7 @@ fn a_second_hub_shuts_the_first_out_and_an_old_copy_is_told_so() {
     assert!(matches!(bench.hub.commit(), Err(HubError::Store(StoreError::Fenced { .. }))));
     assert!(matches!(bench.hub.commit(), Err(HubError::Failed)), "a hub that failed stays so");
     let mut second = second;
-    let newer = ToHub::Hello { node: NODE, hub_epoch: second.epoch() + 1, journal_from: 0 };
+    let newer = hello_of(NODE, second.epoch() + 1);
     assert!(matches!(second.handle_link(NODE, newer, NOW_MS), Err(HubError::OldCopy { .. })));
 }
 
@@ -342,13 +347,10 @@ fn what_a_node_does_wrong_closes_its_connection_alone() {
             other => panic!("{other:?}"),
         }
     };
-    let hello = ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 };
+    let hello = hello_of(NODE, 0);
     let need = |request, count| ToHub::Need { request, variety: VarietyId(1), count };
     assert_eq!(fault(&[need(1, 1)]), NodeFault::HelloMissing.to_string());
-    assert_eq!(
-        fault(&[ToHub::Hello { node: SellerId(2), hub_epoch: 0, journal_from: 0 }]),
-        "there is no such node"
-    );
+    assert_eq!(fault(&[hello_of(SellerId(2), 0)]), "there is no such node");
     assert_eq!(fault(&[hello.clone(), need(0, 1)]), NodeFault::Malformed.to_string());
     assert_eq!(fault(&[hello.clone(), need(1, 0)]), NodeFault::Malformed.to_string());
     let answer = ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true };
