@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 /// Seals a registry. `nonce` must never be used twice with the same key: take 12 random bytes.
 ///
 /// # Panics
-/// Never: a registry always has a JSON form.
+/// Never: a registry is far shorter than the cipher's limit.
 #[must_use]
 pub fn encode_sealed(registry: &Registry, key: &[u8; 32], nonce: [u8; 12]) -> Vec<u8> {
-    let plain = Zeroizing::new(serde_json::to_vec(registry).expect("a registry has a JSON form"));
+    let plain = encode_plain(registry);
     let mut file = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&nonce);
@@ -42,6 +42,23 @@ pub fn decode_sealed(file: &[u8], key: &[u8; 32]) -> Result<Registry, SealedErro
     let plain = aead(key)
         .open_in_place(nonce, Aad::from(MAGIC), &mut body)
         .map_err(|_| SealedError::WrongKeyOrDamaged)?;
+    decode_plain(plain)
+}
+
+/// The JSON of a registry, as it travels over a sealed link. It holds the keys of all terminals.
+///
+/// # Panics
+/// Never: a registry always has a JSON form.
+#[must_use]
+pub fn encode_plain(registry: &Registry) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(serde_json::to_vec(registry).expect("a registry has a JSON form"))
+}
+
+/// Reads what [`encode_plain`] made.
+///
+/// # Errors
+/// [`SealedError::NotUnderstood`].
+pub fn decode_plain(plain: &[u8]) -> Result<Registry, SealedError> {
     serde_json::from_slice(plain).map_err(SealedError::NotUnderstood)
 }
 

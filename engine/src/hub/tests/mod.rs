@@ -239,7 +239,7 @@ fn bulk_comes_from_the_front_of_what_expires_first_and_urgent_from_the_back() {
     let urgent = bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
     assert_eq!(offers(&urgent)[0].span, Span { block: block(1), start: 29, end: 30 });
     assert_eq!(offers(&urgent)[0].generation, 2);
-    assert!(matches!(urgent.last(), Some(ToNode::Answered { request: 1, granted: 1 })));
+    assert!(matches!(urgent.last(), Some(ToNode::Answered { request: 1, granted: 1, .. })));
 
     let first = bench.tell(ToHub::Need { request: 2, variety: VarietyId(1), count: 60 });
     assert_eq!(
@@ -257,7 +257,7 @@ fn bulk_comes_from_the_front_of_what_expires_first_and_urgent_from_the_back() {
     assert_eq!(offers(&second)[0].settled_below, 2);
     let answered = |messages: &[ToNode]| {
         let answers = messages.iter().filter_map(|message| match message {
-            ToNode::Answered { request, granted } => Some((*request, *granted)),
+            ToNode::Answered { request, granted, .. } => Some((*request, *granted)),
             _ => None,
         });
         answers.collect::<Vec<_>>()
