@@ -285,7 +285,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             return Ok(Err(NodeFault::HelloMissing));
         }
         let result = match message {
-            ToHub::Hello { .. } => Ok(()),
+            ToHub::Hello { .. } | ToHub::Report(_) | ToHub::Ready => Ok(()),
             ToHub::Need { request, variety, count } => {
                 node.need(Need { request, variety, wanted: count, granted: 0 })
             }
@@ -311,7 +311,6 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.registry_held(from, version, digest);
                 Ok(())
             }
-            ToHub::Report(_) | ToHub::Ready => Ok(()),
         };
         Ok(result)
     }

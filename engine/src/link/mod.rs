@@ -1,12 +1,20 @@
 //! What a hub and a node say to each other.
 //!
-//! Within one connection messages arrive in order and once. When a connection ends, everything on its way is lost, and
+//! A link has two channels ([`LinkMessage::channel`]): within each, messages arrive in order and once; between them there is
+//! no order, but that the first message of all comes on the control channel and is received before anything else. In this
+//! module a connection is one life of a link with both its channels. When it ends, everything on its way is lost, and
 //! the node begins the next one with [`ToHub::Hello`]; the hub answers [`ToNode::Welcome`], [`ToNode::Registry`] and
 //! [`ToNode::Drain`], offers every open transfer again, and says [`ToNode::Ready`]. A welcomed node does the same with
 //! the stock that it gives back, and says [`ToHub::Ready`].
 //!
 //! Stock that goes back has no content on its way: the hub has the file of every block, compares the checksum of the offer
 //! with its own records of the span, and refuses what it does not know.
+
+mod codec;
+mod fields;
+
+pub use codec::{Encoded, LinkMessage, NotUnderstood};
+pub use wire::link::Channel;
 
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Stream, TransferFact};
@@ -160,6 +168,8 @@ pub enum ToNode {
     },
     /// All offers for a request are out.
     Answered {
+        /// [`Stream::Bulk`] for a [`ToHub::Need`], [`Stream::Urgent`] for a [`ToHub::Urgent`].
+        stream: Stream,
         /// The request.
         request: u64,
         /// How many PINs were offered for it; less than asked for: the hub has no more.
@@ -258,6 +268,8 @@ impl Offer {
     }
 }
 
+/// Most bytes in one range of a journal.
+pub const RANGE_BYTES_MAX: usize = 4 << 20;
 /// Most content bytes in one chunk.
 pub const CHUNK_BYTES_MAX: u32 = 60 * 1024;
 /// Most chunks of one transfer that may be on their way without [`ToHub::Progress`].

@@ -1,12 +1,12 @@
 //! The hub's thread: take everything that is ready, commit once, release the effects. A full disk drops the hub and loads
 //! it again when there may be room; any other failure ends the process.
 
-use super::loopback::{Keyring, LinkEvent, LinkServer, LinkServerHandle};
 use super::{Failure, spawn};
 use crate::disk::mapped::MappedDisk;
 use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore};
 use crate::ids::{BatchId, SellerId};
 use crate::link::ToHub;
+use crate::net::link::{Keyring, LinkEvent, LinkKey, LinkOptions, LinkServer, LinkServerHandle};
 use crate::net::{Clock, Random};
 use crate::stock::NodeKeys;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -158,10 +158,11 @@ pub(super) fn start(
     let server = links.map(|listener| {
         let hub = sender.clone();
         // When the hub's thread has ended, so will the process.
-        LinkServer::start(listener, Arc::clone(&keyring), move |event| {
-            drop(hub.send(HubMessage::Link(event)));
-        })
+        let deliver = move |event| drop(hub.send(HubMessage::Link(event)));
+        let keyring = Arc::clone(&keyring);
+        LinkServer::start(listener, keyring, deliver, clock, random, LinkOptions::default())
     });
+    let server = server.transpose().map_err(Failure::Poll)?;
     let desk = Desk {
         database,
         disk,
@@ -181,7 +182,7 @@ pub(super) fn start(
 fn fill(keyring: &Keyring, hub: &LiveHub) -> Result<(), HubError> {
     for (node, _) in hub.nodes() {
         if let Some(key) = hub.node_key(node)? {
-            keyring.set(node, key);
+            keyring.set(node, LinkKey::of(&NodeKeys::from_node_key(key.expose())));
         }
     }
     Ok(())
@@ -313,7 +314,8 @@ impl Desk {
             }
             Output::Done { ticket, result } => {
                 if let Ok(Done::Node { seller, node_key }) = &result {
-                    self.keyring.set(*seller, node_key.clone());
+                    let keys = NodeKeys::from_node_key(node_key.expose());
+                    self.keyring.set(*seller, LinkKey::of(&keys));
                 }
                 if let Some(reply) = tickets.remove(&ticket) {
                     // The asker may have given up.

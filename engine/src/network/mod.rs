@@ -18,7 +18,6 @@ mod failure;
 mod hub;
 mod hub_node;
 mod join;
-mod loopback;
 mod office;
 mod seller_node;
 mod stewarding;

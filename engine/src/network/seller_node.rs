@@ -3,7 +3,7 @@
 use super::bookkeeping::{self, BookkeepingHandle, BookkeepingMessage};
 use super::committing::{self, CommittingHandle};
 use super::hub_node::HubNode;
-use super::join::{Joined, join, join_here};
+use super::join::{join, join_here};
 use super::office::Standing;
 use super::stewarding::{self, StewardingHandle, Upstream as Link};
 use super::{Failure, SellerOptions, Upstream, spawn};
@@ -14,6 +14,7 @@ use crate::ids::SellerId;
 use crate::journal::{Journal, JournalOptions, JournalReader, Space};
 use crate::ledger::Bookkeeper;
 use crate::limits::{DRY_SIGNALS_MAX, LOOKUPS_MAX};
+use crate::net::link::LinkKey;
 use crate::net::{
     Clock, Front, FrontHandle, Meddler, Random, Reports, Seats, Stats, Worker, WorkerHandle, WorkerMessage,
     WorkerPort, home,
@@ -148,7 +149,7 @@ pub(super) fn start<M: Meddler>(
                 spawn("worker", fatal, move || worker_thread.run().map_err(Failure::Poll)),
             ));
         }
-        let Joined { seller: node, node_key: key } = joined;
+        let (node, key) = (joined.seller, LinkKey::of(&joined.keys()));
         let stewarding = stewarding::start(
             steward,
             &mut committer,
@@ -159,8 +160,9 @@ pub(super) fn start<M: Meddler>(
             front_handle.clone(),
             Arc::clone(&standing),
             clock,
+            random,
             fatal,
-        );
+        )?;
         let front = (front_handle, spawn("front", fatal, move || front.run().map_err(Failure::Poll)));
         selling = Some(SellingThreads { front, workers: worker_threads, stewarding });
     }

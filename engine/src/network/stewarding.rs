@@ -1,7 +1,6 @@
 //! The steward's thread: the link with the hub, transfers, lanes, and the shipping of the journal.
 
 use super::committing::Prepared;
-use super::loopback::{LinkEvent, Uplink, UplinkHandle};
 use super::office::Standing;
 use super::{Failure, Nudge, spawn};
 use crate::commit::RecordSender;
@@ -9,8 +8,8 @@ use crate::disk::mapped::MappedDisk;
 use crate::ids::{SellerId, VarietyId};
 use crate::journal::{JournalReader, Position};
 use crate::link::{ToHub, ToNode};
-use crate::net::{Clock, FrontHandle, WorkerHandle, WorkerMessage};
-use crate::registry::TerminalKey;
+use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
+use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
 use crate::steward::{Content, Shipping, Steward, StewardAction, TICK_MS};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
@@ -31,7 +30,7 @@ pub(super) enum StewardMessage {
 pub(super) struct Upstream {
     pub(super) addresses: Vec<String>,
     pub(super) node: SellerId,
-    pub(super) key: TerminalKey,
+    pub(super) key: LinkKey,
 }
 
 /// The running thread.
@@ -58,18 +57,21 @@ pub(super) fn start(
     front: FrontHandle,
     standing: Arc<Standing>,
     clock: Clock,
+    random: Random,
     fatal: fn(&Failure) -> !,
-) -> StewardingHandle {
+) -> Result<StewardingHandle, Failure> {
     let (nudge, nudges) = Nudge::new();
     let records = committer.sender(Arc::new(nudge));
     // What the two ends may have on its way is bounded by the link's protocol: chunks, ranges and requests in flight.
     let (sender, messages) = unbounded();
     let Upstream { addresses, node, key } = upstream;
     let own = sender.clone();
-    let uplink = Uplink::start(addresses, node, key, workers.len() as u16, move |event| {
-        // When the steward's thread has ended, so will the process.
-        let _ = own.send(StewardMessage::Link(event));
-    });
+    // When the steward's thread has ended, so will the process.
+    let deliver = move |event| drop(own.send(StewardMessage::Link(event)));
+    let workers_count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
+    let identity = UplinkIdentity { node, role: Role::Server, workers: workers_count, key };
+    let uplink = Uplink::start(addresses, identity, deliver, clock, random, LinkOptions::default());
+    let uplink = uplink.map_err(Failure::Poll)?;
     let desk = Desk {
         steward,
         records,
@@ -84,7 +86,7 @@ pub(super) fn start(
         clock,
     };
     let thread = spawn("steward", fatal, move || desk.run(&messages, dry, &nudges));
-    StewardingHandle { thread, messages: sender }
+    Ok(StewardingHandle { thread, messages: sender })
 }
 
 struct Desk {
@@ -231,7 +233,7 @@ impl Desk {
                 StewardAction::Drop(fault) => {
                     tracing::error!("the hub broke the protocol, connecting again: {fault}");
                     if let Some(connection) = self.connection {
-                        self.uplink.reconnect(connection);
+                        self.uplink.reconnect(connection, fault.to_string());
                     }
                     self.cut();
                 }

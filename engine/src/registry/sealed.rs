@@ -21,10 +21,10 @@ impl Sealable for Delta {}
 /// Seals a registry or a change. `nonce` must never be used twice with the same key: take 12 random bytes.
 ///
 /// # Panics
-/// Never: both always have a JSON form.
+/// Never: both are far shorter than the cipher's limit.
 #[must_use]
 pub fn encode_sealed<T: Sealable>(content: &T, key: &[u8; 32], nonce: [u8; 12]) -> Vec<u8> {
-    let plain = Zeroizing::new(serde_json::to_vec(content).expect("it has a JSON form"));
+    let plain = encode_plain(content);
     let mut file = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&nonce);
@@ -49,6 +49,23 @@ pub fn decode_sealed<T: Sealable>(file: &[u8], key: &[u8; 32]) -> Result<T, Seal
     let plain = aead(key)
         .open_in_place(nonce, Aad::from(MAGIC), &mut body)
         .map_err(|_| SealedError::WrongKeyOrDamaged)?;
+    decode_plain(plain)
+}
+
+/// The JSON of a registry, as it travels over a sealed link. It holds the keys of all terminals.
+///
+/// # Panics
+/// Never: a registry always has a JSON form.
+#[must_use]
+pub fn encode_plain<T: Sealable>(content: &T) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(serde_json::to_vec(content).expect("both have a JSON form"))
+}
+
+/// Reads what [`encode_plain`] made.
+///
+/// # Errors
+/// [`SealedError::NotUnderstood`].
+pub fn decode_plain<T: Sealable>(plain: &[u8]) -> Result<T, SealedError> {
     serde_json::from_slice(plain).map_err(SealedError::NotUnderstood)
 }
 

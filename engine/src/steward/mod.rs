@@ -313,7 +313,7 @@ impl<D: Disk> Steward<D> {
                 let taken = self.taker(stream).handle_chunk(number, offset, &bytes);
                 self.follow(taken, stream, now)?;
             }
-            ToNode::Answered { request, granted } => self.answered(request, granted, now),
+            ToNode::Answered { request, granted, .. } => self.answered(request, granted, now),
             ToNode::StockArrived { variety } => {
                 self.needs.handle_stock_arrived(variety);
                 self.ask(now);

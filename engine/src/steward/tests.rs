@@ -97,7 +97,7 @@ impl Desk {
         for message in self.offer(request, count) {
             self.hear(message);
         }
-        self.hear(ToNode::Answered { request, granted: count });
+        self.hear(ToNode::Answered { stream: Stream::Bulk, request, granted: count });
     }
 
     /// One segment for a request: offer and content.
@@ -163,7 +163,9 @@ fn law_8_a_full_disk_refuses_stock_rarely_and_takes_it_when_there_is_room() {
         for message in desk.sent() {
             match message {
                 ToHub::Need { request, count, .. } => desk.give(request, count),
-                ToHub::Urgent { request, .. } => desk.hear(ToNode::Answered { request, granted: 1 }),
+                ToHub::Urgent { request, .. } => {
+                    desk.hear(ToNode::Answered { stream: Stream::Urgent, request, granted: 1 });
+                }
                 ToHub::Answer { accepted, .. } => refusals += u32::from(!accepted),
                 _ => {}
             }
@@ -255,7 +257,7 @@ fn m05_a_vend_is_not_declined_while_all_the_stock_is_on_its_way_here_or_finds_no
     // The hub gives all it has in bulk, and so has none for the vend. There is no room for it here.
     desk.disk.limit(Some(0));
     desk.give(need.unwrap(), 60);
-    desk.hear(ToNode::Answered { request: asked, granted: 0 });
+    desk.hear(ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 });
     assert_eq!(desk.out_of_stock, 0, "there is stock");
     desk.disk.limit(None);
     let until_ms = desk.now.monotonic_ms + 2_500;
@@ -265,7 +267,7 @@ fn m05_a_vend_is_not_declined_while_all_the_stock_is_on_its_way_here_or_finds_no
         again.extend(urgent(&mut desk));
     }
     let [asked] = again[..] else { panic!("asked again, once: {again:?}") };
-    desk.hear(ToNode::Answered { request: asked, granted: 0 });
+    desk.hear(ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 });
     assert_eq!(desk.out_of_stock, 1, "now there is none");
 }
 
@@ -285,7 +287,7 @@ fn m05_what_is_recorded_and_not_durable_yet_still_counts_as_on_its_way() {
         desk.steward.handle_message(message, &desk.now).unwrap();
     }
     assert_eq!(desk.steward.records().len(), 1, "taken, and not durable");
-    let answer = ToNode::Answered { request: asked, granted: 0 };
+    let answer = ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 };
     desk.steward.handle_message(answer, &desk.now).unwrap();
     desk.steward.handle_tick(&desk.now);
     desk.act();

@@ -16,6 +16,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 pub struct NodeKeys {
     at_rest: WrappingKey,
     link: WrappingKey,
+    link_psk: Zeroizing<[u8; 32]>,
     terminals: WrappingKey,
     fingerprints: FingerprintKey,
     registry: Zeroizing<[u8; 32]>,
@@ -29,6 +30,7 @@ impl NodeKeys {
         Self {
             at_rest: WrappingKey::derive(&root, b"at rest"),
             link: WrappingKey::derive(&root, b"link"),
+            link_psk: derive(&root, &[b"link handshake"]),
             terminals: WrappingKey::derive(&root, b"terminals"),
             fingerprints: FingerprintKey(derive(&root, &[b"fingerprints"])),
             registry: derive(&root, &[b"registry"]),
@@ -73,6 +75,12 @@ impl NodeKeys {
     #[must_use]
     pub fn link(&self) -> &WrappingKey {
         &self.link
+    }
+
+    /// Authenticates both ends of that link to each other: the pre-shared key of its handshake.
+    #[must_use]
+    pub fn link_psk(&self) -> &[u8; 32] {
+        &self.link_psk
     }
 
     /// Wraps terminal keys in the registry.
