@@ -7,7 +7,7 @@ use crate::admin::{Reply, Request, Site, ask, serve};
 use crate::limits::CONNECTIONS_MAX;
 use crate::net::listen;
 use crate::network::{Network, Office, Options, Selling, Status};
-use crate::steward::Levels;
+use crate::policy::Levels;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -23,9 +23,8 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
     if clear && !address.ip().is_loopback() {
         return Err(Exit::usage("--clear shows PINs to the network: it is for loopback addresses only"));
     }
-    if target == 0 || low > target {
-        return Err(Exit::usage("--low is at most --target, and --target at least 1"));
-    }
+    let levels = Levels::new(low.into(), target.into(), u64::from(target) * 2)
+        .map_err(|_| Exit::usage("--low is at most --target, and --target at least 1"))?;
     stop_on_panic();
     let data = &caller.data;
     if let Ok(Reply::Status(status)) = ask(data, &Request::Status, None, drop) {
@@ -36,13 +35,8 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
         listen(address).map_err(|error| Exit::unreachable(format!("cannot listen on {address}: {error}")))?;
     let address = listener.local_addr().map_err(Exit::unreachable)?;
     let workers = workers.map_or_else(default_workers, usize::from);
-    let selling = Selling {
-        listener,
-        clear,
-        workers,
-        connections_max: connections_max(),
-        levels: Levels { low, target },
-    };
+    let selling =
+        Selling { listener, clear, workers, connections_max: connections_max(), levels: levels.into() };
     let segment_bytes = u64::from(segment_mib) << 20;
     let options = Options { data: data.clone(), selling: Some(selling), segment_bytes, clock, random, fatal };
     let network = Network::start(options).map_err(Exit::unreachable)?;

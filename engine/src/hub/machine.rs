@@ -273,7 +273,6 @@ impl<S: Store, D: Disk> Hub<S, D> {
             return Ok(Err(NodeFault::HelloMissing));
         }
         let result = match message {
-            ToHub::Hello { .. } | ToHub::Report(_) | ToHub::Ready | ToHub::RegistryHeld { .. } => Ok(()),
             ToHub::Need { request, variety, count } => {
                 node.need(Need { request, variety, wanted: count, granted: 0 })
             }
@@ -295,6 +294,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             ToHub::Journal { from, bytes } => node.journal(from, &bytes),
             // This hub calls nothing back, so that a node has nothing to offer.
             ToHub::Offer(_) | ToHub::Recalled { .. } => Err(NodeFault::NotRecalled),
+            ToHub::Hello { .. } | ToHub::Report(_) | ToHub::Ready | ToHub::RegistryHeld { .. } => Ok(()),
         };
         Ok(result)
     }

@@ -40,7 +40,7 @@ use crate::net::{
     WorkerPort, home,
 };
 use crate::seller::Seller;
-use crate::steward::{Content, Levels, Steward};
+use crate::steward::{Content, LevelRules, Steward};
 use crate::stock::NodeKeys;
 use bookkeeping::BookkeepingHandle;
 use committing::CommittingHandle;
@@ -80,13 +80,14 @@ pub struct Selling {
     pub workers: usize,
     /// Most connections at a time.
     pub connections_max: usize,
-    /// The seller's marks for every variety.
-    pub levels: Levels,
+    /// The seller's marks.
+    pub levels: LevelRules,
 }
 
 impl Clone for Selling {
     fn clone(&self) -> Self {
-        Self { listener: self.listener.try_clone().expect("a descriptor can be doubled"), ..*self }
+        let listener = self.listener.try_clone().expect("a descriptor can be doubled");
+        Self { listener, levels: self.levels.clone(), ..*self }
     }
 }
 
