@@ -6,7 +6,7 @@ use super::running::{connections_max, default_workers, listen, prepare, run};
 use super::screen::{say, say_json};
 use super::{Exit, NodeArgs, clock, random};
 use crate::network::{HubOptions, Options, SellerOptions, Selling, Upstream};
-use crate::steward::Levels;
+use crate::policy::Levels;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -40,10 +40,9 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
         return Ok(());
     };
     let (config, base) = read::<ServerConfig>(path)?;
-    let (low, target) = (config.levels.low, config.levels.target);
-    if target == 0 || low > target {
-        return Err(Exit::usage("levels: low is at most target, and target at least 1"));
-    }
+    let (low, target) = (config.levels.low.into(), config.levels.target.into());
+    let levels = Levels::new(low, target, target * 2)
+        .map_err(|_| Exit::usage("levels: low is at most target, and target at least 1"))?;
     if config.clear && !config.listen.ip().is_loopback() {
         return Err(Exit::usage("clear shows PINs to the network: it is for loopback addresses only"));
     }
@@ -58,7 +57,7 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
         0 => default_workers(1),
         workers => usize::from(workers),
     };
-    let levels = Levels { low, target };
+    let levels = levels.into();
     let selling =
         Selling { listener, clear: config.clear, workers, connections_max: connections_max(), levels };
     let seller = SellerOptions {

@@ -41,7 +41,7 @@ pub(super) fn status_text(status: &Status) -> String {
 
 fn hub_text(hub: &HubStatus) -> String {
     let at = hub.links.as_ref().map_or_else(String::new, |links| format!(", nodes connect to {links}"));
-    let mut text = format!("  hub, epoch {}{at}\n\n", hub.epoch);
+    let mut text = format!("  hub, epoch {}, registry version {}{at}\n\n", hub.epoch, hub.registry_version);
     let rows: Vec<_> = hub
         .nodes
         .iter()
@@ -52,11 +52,17 @@ fn hub_text(hub: &HubStatus) -> String {
                 node.name.clone(),
                 link.to_owned(),
                 thousands(node.journal_acknowledged),
+                match (node.registry_agrees, node.registry_lag_versions) {
+                    (true, _) => "current".to_owned(),
+                    (false, 0) => "differs".to_owned(),
+                    (false, 1) => format!("1 change, {} ms behind", node.registry_lag_ms),
+                    (false, changes) => format!("{changes} changes, {} ms behind", node.registry_lag_ms),
+                },
             ]
         })
         .collect();
     if !rows.is_empty() {
-        text.push_str(&table(&[">seller", "name", "link", ">journal archived"], &rows));
+        text.push_str(&table(&[">seller", "name", "link", ">journal archived", "registry"], &rows));
         text.push('\n');
     }
     text

@@ -5,7 +5,7 @@ use super::running::{connections_max, default_workers, listen, prepare, run};
 use super::screen::{say, say_json, table, thousands};
 use super::{DATA, Exit, UpArgs, clock, files, random, sample};
 use crate::network::{Office, Options, Selling, Status};
-use crate::steward::Levels;
+use crate::policy::Levels;
 use crossbeam::channel::Receiver;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,9 +17,8 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
     if clear && !first.ip().is_loopback() {
         return Err(Exit::usage("--clear shows PINs to the network: it is for loopback addresses only"));
     }
-    if target == 0 || low > target {
-        return Err(Exit::usage("--low is at most --target, and --target at least 1"));
-    }
+    let levels = Levels::new(low.into(), target.into(), u64::from(target) * 2)
+        .map_err(|_| Exit::usage("--low is at most --target, and --target at least 1"))?;
     let data = &caller.data;
     prepare(data)?;
     let workers = workers.map_or_else(|| default_workers(servers.into()), usize::from);
@@ -33,7 +32,7 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
         };
         let (listener, address) = listen(SocketAddr::new(first.ip(), port))?;
         addresses.push(address);
-        let levels = Levels { low, target };
+        let levels = levels.into();
         selling.push(Selling { listener, clear, workers, connections_max, levels });
     }
     let segment_bytes = u64::from(segment_mib) << 20;

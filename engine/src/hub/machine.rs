@@ -285,7 +285,6 @@ impl<S: Store, D: Disk> Hub<S, D> {
             return Ok(Err(NodeFault::HelloMissing));
         }
         let result = match message {
-            ToHub::Hello { .. } | ToHub::Report(_) | ToHub::Ready => Ok(()),
             ToHub::Need { request, variety, count } => {
                 node.need(Need { request, variety, wanted: count, granted: 0 })
             }
@@ -311,6 +310,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.registry_held(from, version, digest);
                 Ok(())
             }
+            ToHub::Hello { .. } | ToHub::Report(_) | ToHub::Ready => Ok(()),
         };
         Ok(result)
     }

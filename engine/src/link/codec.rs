@@ -3,7 +3,9 @@
 //! # Which channel
 //! What is long goes in bulk: content, journals, registries. The order between the channels is lost, so that whatever
 //! must stay behind something goes where that goes, however short it is: the bulk offer and the answer that ends a request,
-//! [`ToNode::Ready`] behind the offers before it, [`ToNode::StockArrived`] behind an answer that there is none. A node's own
+//! [`ToNode::Ready`] behind the offers before it, [`ToNode::StockArrived`] behind an answer that there is none. That answer
+//! itself goes in bulk also when the question was urgent: a terminal that waits would be declined for good while the last PINs
+//! are on their way to this very node. A node's own
 //! offers have no content and go, with all that is said about them, on the control channel: there they stay in order with the
 //! [`ToHub::Answer`]s and [`ToHub::Report`]s that count the same stock.
 
@@ -161,10 +163,14 @@ impl LinkMessage for ToNode {
         };
         match self {
             Self::Offer(offer) => of_stream(offer.stream),
+            // For an answer of none: the offers before it may be of the very stock that is missed.
+            Self::Answered { granted: 0, .. }
+            | Self::Ready
+            | Self::StockArrived { .. }
+            | Self::Registry(_) => Channel::Bulk,
             Self::Chunk { stream, .. } | Self::Answered { stream, .. } => of_stream(*stream),
             // One that takes long must not keep waiting what is urgent; a node takes it in any order.
             Self::RegistryDelta(delta) if delta.rows() > DELTA_ROWS_SMALL => Channel::Bulk,
-            Self::Ready | Self::StockArrived { .. } | Self::Registry(_) => Channel::Bulk,
             Self::Welcome { .. }
             | Self::JournalAcked { .. }
             | Self::RegistryDelta(_)

@@ -31,7 +31,7 @@ pub use office::{Delivered, HubStatus, NodeStatus, NotDone, Office, SellerStatus
 use crate::commit::Wake;
 use crate::disk::lock::DirLock;
 use crate::net::{Clock, Honest, Meddler, Random};
-use crate::steward::Levels;
+use crate::steward::LevelRules;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hub::HubHandle;
 use hub_node::HubNode;
@@ -103,8 +103,8 @@ pub struct Selling {
     pub workers: usize,
     /// Most connections at a time.
     pub connections_max: usize,
-    /// The seller's marks for every variety.
-    pub levels: Levels,
+    /// The seller's marks.
+    pub levels: LevelRules,
 }
 
 impl Options {

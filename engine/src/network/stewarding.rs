@@ -154,6 +154,7 @@ impl Desk {
                 self.act()?;
             }
             self.steward.handle_durable(self.records.durable(), &now)?;
+            self.steward.handle_journal_durable(self.reader.durable().0);
             if now.monotonic_ms >= self.tick_at_ms {
                 self.tick_at_ms = now.monotonic_ms + TICK_MS;
                 self.tick();
@@ -221,6 +222,11 @@ impl Desk {
                         worker.send(WorkerMessage::Registry(Arc::clone(&registry)));
                     }
                     self.front.registry(registry);
+                }
+                StewardAction::Drain(on) => {
+                    for worker in &self.workers {
+                        worker.send(WorkerMessage::Drain(on));
+                    }
                 }
                 StewardAction::Acknowledged { position } => {
                     let durable = self.reader.durable().0;

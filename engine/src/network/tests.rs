@@ -5,8 +5,8 @@ use crate::admin::{MintOrder, Reply as Answer, Request as Ask, Site, VarietyRow,
 use crate::cli::{clock, random};
 use crate::ids::{KeyEpoch, TerminalId, VarietyId};
 use crate::net::listen;
+use crate::policy::Levels;
 use crate::registry::TerminalKey;
-use crate::steward::Levels;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -26,13 +26,14 @@ struct Bench {
     network: Option<Network>,
     address: SocketAddr,
     keys: Vec<TerminalKey>,
-    levels: Levels,
+    /// Low mark and target.
+    levels: (u64, u64),
     directory: tempfile::TempDir,
 }
 
 impl Bench {
     /// With two terminals and so many PINs of one variety.
-    fn new(pins: u32, levels: Levels) -> Self {
+    fn new(pins: u32, levels: (u64, u64)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (network, address) = start(directory.path(), levels);
         let mut bench = Self { network: Some(network), address, keys: Vec::new(), levels, directory };
@@ -53,7 +54,7 @@ impl Bench {
             other => panic!("{other:?}"),
         }
         bench.mint(pins);
-        if levels.low > 0 && pins > 0 {
+        if levels.0 > 0 && pins > 0 {
             bench.until(|bench| bench.office().sellable(VarietyId(1)) > 0);
         }
         // The front knows its terminals.
@@ -115,9 +116,10 @@ impl Bench {
     }
 }
 
-fn start(data: &std::path::Path, levels: Levels) -> (Network, SocketAddr) {
+fn start(data: &std::path::Path, (low, target): (u64, u64)) -> (Network, SocketAddr) {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
+    let levels = Levels::new(low, target, 2 * target).unwrap().into();
     let selling = Selling { listener, clear: false, workers: 2, connections_max: 1000, levels };
     let fatal = |failure: &super::Failure| panic!("{failure}");
     let options = Options::whole(data, vec![selling], 1 << 20, clock, random, fatal).unwrap();
@@ -131,7 +133,7 @@ fn bought(vended: Result<Vended, ClientError>) -> (SaleId, Sold) {
     }
 }
 
-const STOCKED: Levels = Levels { low: 50, target: 200 };
+const STOCKED: (u64, u64) = (50, 200);
 
 #[test]
 fn a_sold_pin_stays_sold_and_is_repeated_after_a_restart() {
@@ -176,7 +178,7 @@ fn what_left_the_window_is_answered_from_the_history_and_reprints_are_limited() 
 
 #[test]
 fn a_seller_without_stock_of_its_own_sells_by_urgent_transfer_until_the_network_has_none() {
-    let bench = Bench::new(3, Levels { low: 0, target: 1 });
+    let bench = Bench::new(3, (0, 1));
     let mut client = bench.client(1);
     for _ in 0..3 {
         let (id, _) = bought(client.vend(PRODUCT, FACE, PATIENCE));
@@ -191,7 +193,7 @@ fn a_seller_without_stock_of_its_own_sells_by_urgent_transfer_until_the_network_
 
 #[test]
 fn the_journal_is_reported_and_recycled_over_many_segments() {
-    let mut bench = Bench::new(20_000, Levels { low: 18_000, target: 20_000 });
+    let mut bench = Bench::new(20_000, (18_000, 20_000));
     let mut clients = [bench.client(1), bench.client(2)];
     // More than two segments; how many sales that is depends on how many of them share a batch.
     for _ in 0..18 {

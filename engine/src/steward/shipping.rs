@@ -32,6 +32,12 @@ impl<D: Disk> Shipping<D> {
         self.acknowledged
     }
 
+    /// Where the journal ends durably.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        self.reader.durable()
+    }
+
     /// Durable bytes that upstream does not hold yet.
     #[must_use]
     pub fn unreported_bytes(&self) -> u64 {

@@ -5,7 +5,7 @@ use engine::admin::{MintOrder, Reply as Answer, Request as Ask, Site, VarietyRow
 use engine::cli::{clock, random};
 use engine::net::{Meddler, listen};
 use engine::network::{Failure, Network, Options, Selling, Status};
-use engine::steward::Levels;
+use engine::policy::Levels;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -41,7 +41,8 @@ impl Live {
         let data = folder.join("network");
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let levels = Levels { low: pins, target: pins };
+        let pins_all = u64::from(pins);
+        let levels = Levels::new(pins_all, pins_all, pins_all).unwrap().into();
         let selling = Selling { listener, clear: true, workers: 2, connections_max: 1000, levels };
         let options = Options::whole(&data, vec![selling], 4 << 20, clock, random, fatal).unwrap();
         let network = Network::start_with(options, meddler).unwrap();

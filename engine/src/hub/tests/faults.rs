@@ -121,6 +121,7 @@ fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
             let taker = &mut takers[stream as usize];
             while let Some(action) = taker.poll_action() {
                 match action {
+                    TakerAction::Compare(_) => panic!("what comes down has its content"),
                     TakerAction::WriteContent { offer, .. } => taker.handle_written(offer.number),
                     TakerAction::Record(record) => {
                         let number = seller.record(record);

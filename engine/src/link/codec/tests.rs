@@ -213,3 +213,13 @@ fn kinds_have_no_gaps_and_each_direction_its_own() {
     let registry = ToNode::Registry(Arc::new(Registry::default()));
     assert!(ToHub::decode(registry.encode().kind, Bytes::new()).is_err());
 }
+
+#[test]
+fn what_must_stay_behind_a_bulk_offer_travels_with_it() {
+    let answered = |stream, granted| ToNode::Answered { stream, request: 1, granted }.channel();
+    assert_eq!(answered(Stream::Urgent, 1), Channel::Control);
+    assert_eq!(answered(Stream::Urgent, 0), Channel::Bulk, "the last PINs may be on their way to this node");
+    assert_eq!(answered(Stream::Bulk, 5), Channel::Bulk);
+    assert_eq!(ToNode::Ready.channel(), Channel::Bulk);
+    assert_eq!(ToNode::StockArrived { variety: VarietyId(1) }.channel(), Channel::Bulk);
+}

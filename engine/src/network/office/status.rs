@@ -3,7 +3,7 @@
 use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
-use crate::ids::VarietyId;
+use crate::ids::{SellerId, VarietyId};
 use crate::net::Seats;
 use crate::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub struct Status {
 pub struct HubStatus {
     /// How often it was started.
     pub epoch: u64,
+    /// Counts the changes of the registry.
+    pub registry_version: u64,
     /// Where nodes connect; none if it is not running.
     pub links: Option<String>,
     /// The nodes below it.
@@ -50,6 +52,12 @@ pub struct NodeStatus {
     pub linked: bool,
     /// Its journal is archived up to here.
     pub journal_acknowledged: u64,
+    /// Changes of the registry that are not durable there yet.
+    pub registry_lag_versions: u64,
+    /// For how long it has lacked one, in milliseconds.
+    pub registry_lag_ms: u64,
+    /// It holds the current registry, and its digest is the hub's.
+    pub registry_agrees: bool,
 }
 
 /// How a seller stands.
@@ -114,11 +122,11 @@ impl Office {
     pub fn status(&self) -> Result<Status, NotDone> {
         let own = self.own_seller_books()?;
         // Without the hub there is still something to say: what the sellers here know.
-        let (hub, registry, tallies) = match self.network() {
-            Ok((hub, registry, tallies)) => (Some(hub), registry, tallies),
+        let Known { hub, registry, tallies } = match self.network() {
+            Ok(known) => known,
             Err(error) => {
                 let seller = self.desk.sellers.first().ok_or(error)?;
-                (None, seller.standing.registry(), tallies_of(&own))
+                Known { hub: None, registry: seller.standing.registry(), tallies: tallies_of(&own) }
             }
         };
         let varieties = registry.varieties().map(|variety| {
@@ -139,21 +147,36 @@ impl Office {
     }
 
     /// What the hub says of the network.
-    fn network(&self) -> Result<(HubStatus, Arc<Registry>, BTreeMap<u32, Tally>), NotDone> {
+    fn network(&self) -> Result<Known, NotDone> {
         let links = self.hub()?.links.map(|address| address.to_string());
         let sellers = self.all_seller_books()?;
-        let (registry, epoch, nodes) = self.ask(|hub| {
-            let node = |(seller, name): (crate::ids::SellerId, &str)| NodeStatus {
-                seller: seller.0,
-                name: name.to_owned(),
-                linked: hub.is_linked(seller),
-                journal_acknowledged: hub.journal_acked(seller).unwrap_or(0),
+        let now_ms = (self.desk.clock)().unix_ms;
+        let (registry, epoch, nodes) = self.ask(move |hub| {
+            let node = |(seller, name): (SellerId, &str)| {
+                let lag = hub.registry_lag(seller, now_ms).unwrap_or_default();
+                NodeStatus {
+                    seller: seller.0,
+                    name: name.to_owned(),
+                    linked: hub.is_linked(seller),
+                    journal_acknowledged: hub.journal_acked(seller).unwrap_or(0),
+                    registry_lag_versions: lag.versions,
+                    registry_lag_ms: lag.ms,
+                    registry_agrees: lag.agrees,
+                }
             };
             (Arc::clone(hub.registry()), hub.epoch(), hub.nodes().map(node).collect())
         })?;
         let tallies = audit(&self.hub_books()?, &sellers).varieties;
-        Ok((HubStatus { epoch, links, nodes }, registry, tallies))
+        let registry_version = registry.version();
+        Ok(Known { hub: Some(HubStatus { epoch, registry_version, links, nodes }), registry, tallies })
     }
+}
+
+/// What is known of the network.
+struct Known {
+    hub: Option<HubStatus>,
+    registry: Arc<Registry>,
+    tallies: BTreeMap<u32, Tally>,
 }
 
 impl SellerDesk {
