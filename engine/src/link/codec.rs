@@ -163,10 +163,12 @@ impl LinkMessage for ToNode {
         };
         match self {
             Self::Offer(offer) => of_stream(offer.stream),
-            // The offers before it may be of the very stock that is missed.
-            Self::Answered { granted: 0, .. } => Channel::Bulk,
+            // If nothing is granted, the offers before it may be of the very stock that is missed.
+            Self::Answered { granted: 0, .. }
+            | Self::Ready
+            | Self::StockArrived { .. }
+            | Self::Registry(_) => Channel::Bulk,
             Self::Chunk { stream, .. } | Self::Answered { stream, .. } => of_stream(*stream),
-            Self::Ready | Self::StockArrived { .. } | Self::Registry(_) => Channel::Bulk,
             Self::Welcome { .. }
             | Self::JournalAcked { .. }
             | Self::Recall { .. }
