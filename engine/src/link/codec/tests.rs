@@ -134,7 +134,7 @@ fn check<M: LinkMessage + Debug>(message: &M) {
     let decoded = M::decode(encoded.kind, Bytes::from(body.clone())).unwrap();
     assert_eq!(format!("{decoded:?}"), format!("{message:?}"));
     assert_eq!(decoded.channel(), message.channel());
-    if encoded.tail.is_empty() {
+    if ![JOURNAL, CHUNK, REGISTRY].contains(&encoded.kind) {
         for end in 0..body.len() {
             assert!(M::decode(encoded.kind, Bytes::copy_from_slice(&body[..end])).is_err(), "cut at {end}");
         }
