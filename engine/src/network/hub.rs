@@ -278,6 +278,7 @@ impl Desk {
                     let _ = reply.send(result);
                 }
             }
+            Output::PlaceOrder { .. } => {}
             Output::Alarm(alarm) => tracing::warn!("{alarm}"),
         }
     }
