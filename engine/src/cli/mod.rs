@@ -6,6 +6,7 @@ mod buy;
 mod clock;
 mod files;
 mod office;
+mod orders;
 mod sample;
 mod screen;
 mod sequences;
@@ -78,6 +79,9 @@ enum Command {
     Variety(VarietyCommand),
     /// Buy as a terminal does: log in, buy, print the receipt, confirm.
     Buy(BuyArgs),
+    /// Orders to suppliers.
+    #[command(subcommand)]
+    Order(OrderCommand),
     /// How things stand.
     Status,
     /// Check that every PIN ever received is in exactly one place.
@@ -270,6 +274,27 @@ enum VarietyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum OrderCommand {
+    /// All orders, with why they were placed.
+    List,
+    /// Tell the supplier of an order once more, under the same number.
+    Resend {
+        /// The order.
+        number: u64,
+    },
+    /// Give an order up: what it lacks is ordered anew when stock is low.
+    Cancel {
+        /// The order.
+        number: u64,
+    },
+    /// Say that no more of an order will come.
+    Done {
+        /// The order.
+        number: u64,
+    },
+}
+
 #[derive(Args)]
 struct BuyArgs {
     /// What to buy, by its code [default: the first that is in stock].
@@ -328,6 +353,7 @@ pub fn main() -> ExitCode {
         Command::Terminal(command) => office.terminal(command),
         Command::Dealer(DealerCommand::Add { name }) => office.add_dealer(name),
         Command::Variety(command) => office.variety(command),
+        Command::Order(command) => orders::order(&office, &command),
         Command::Status => office.status(),
         Command::Audit => office.audit(),
         Command::Sequences(args) => sequences::sequences(&office, &args),

@@ -248,7 +248,7 @@ impl Caller {
     }
 
     /// Asks the running process, or, when nothing runs, opens the stores.
-    fn request(&self, request: &Request, input: Option<&File>) -> Result<Reply, Exit> {
+    pub(super) fn request(&self, request: &Request, input: Option<&File>) -> Result<Reply, Exit> {
         let mut bar = Bar::new(self.json);
         self.request_in_parts(request, input, &mut |progress| bar.hear(progress))
     }

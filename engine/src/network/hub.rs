@@ -2,9 +2,10 @@
 //! it again when there may be room; any other failure ends the process.
 
 use super::stewarding::{LinkEvent, StewardMessage};
-use super::{Failure, spawn};
+use super::{Failure, Nudge, spawn};
+use crate::commit::Wake;
 use crate::disk::mapped::MappedDisk;
-use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore};
+use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore, Supply};
 use crate::ids::{BatchId, SellerId};
 use crate::link::ToHub;
 use crate::net::{Clock, Random};
@@ -130,11 +131,13 @@ pub(super) fn ask_hub<T: Send + 'static>(
     answer.recv().ok()
 }
 
+#[expect(clippy::too_many_arguments, reason = "one owner hands it everything once")]
 pub(super) fn start(
     database: PathBuf,
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
     may_be_absent: bool,
+    supply: Option<(Supply, Nudge)>,
     clock: Clock,
     random: Random,
     fatal: fn(&Failure) -> !,
@@ -154,7 +157,8 @@ pub(super) fn start(
     }
     // Operators wait for their answers, and the seller keeps to the link's protocol: what is on its way is bounded.
     let (sender, messages) = unbounded();
-    let desk = Desk { database, disk, keys, batches: Arc::clone(&batches), link: None, clock, random };
+    let desk =
+        Desk { database, disk, keys, batches: Arc::clone(&batches), supply, link: None, clock, random };
     let thread = spawn("hub", fatal, move || desk.run(hub, &messages));
     Ok((HubHandle { thread, messages: sender }, batches))
 }
@@ -170,6 +174,8 @@ struct Desk {
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
     batches: Arc<Batches>,
+    /// Who supplies what, and whom to wake when an order is to be placed; none if nobody is there to place it.
+    supply: Option<(Supply, Nudge)>,
     /// The seller's connection: whose, its number, and the way back.
     link: Option<LinkEnd>,
     clock: Clock,
@@ -205,6 +211,9 @@ impl Desk {
         let mut tickets = HashMap::new();
         let mut looks: Vec<Look> = Vec::new();
         let mut next_ticket = 0;
+        if let Some((supply, _)) = &self.supply {
+            hub.handle_supply(supply.clone(), (self.clock)().unix_ms);
+        }
         loop {
             let mut message = messages.recv_timeout(TURN).ok();
             let mut stopping = false;
@@ -233,6 +242,7 @@ impl Desk {
                     HubMessage::Stop => stopping = true,
                 }
             }
+            hub.handle_tick((self.clock)().unix_ms);
             hub.commit()?;
             while let Some(output) = hub.poll_output() {
                 self.put_out(output, &mut tickets);
@@ -278,7 +288,11 @@ impl Desk {
                     let _ = reply.send(result);
                 }
             }
-            Output::PlaceOrder { .. } => {}
+            Output::PlaceOrder { .. } => {
+                if let Some((_, buyer)) = &self.supply {
+                    buyer.wake();
+                }
+            }
             Output::Alarm(alarm) => tracing::warn!("{alarm}"),
         }
     }

@@ -11,6 +11,7 @@
 //!                     lookups ─► bookkeeper          └─link─► hub ◄─commands─ office ◄─ command line
 //! ```
 
+mod acquiring;
 mod bookkeeping;
 mod committing;
 mod failure;
@@ -25,6 +26,7 @@ pub use failure::Failure;
 use office::Standing;
 pub use office::{Delivered, NotDone, Office, Status, VarietyStatus};
 
+use crate::acquisition::Suppliers;
 use crate::commit::Wake;
 use crate::disk::Disk;
 use crate::disk::lock::DirLock;
@@ -42,6 +44,7 @@ use crate::net::{
 use crate::seller::Seller;
 use crate::steward::{Content, Levels, Steward};
 use crate::stock::NodeKeys;
+use acquiring::AcquiringHandle;
 use bookkeeping::BookkeepingHandle;
 use committing::CommittingHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -97,6 +100,7 @@ pub struct Network {
     committing: CommittingHandle,
     bookkeeping: BookkeepingHandle,
     hub: HubHandle,
+    acquiring: Option<AcquiringHandle>,
     _lock: DirLock,
 }
 
@@ -132,12 +136,16 @@ impl Network {
         let hub_keys = Arc::new(NodeKeys::from_file(&data.join(HUB).join("hub.key"), fresh)?);
         let keys = NodeKeys::from_file(&data.join(SELLER).join("seller.key"), fresh)?;
         let fingerprints = Arc::new(FingerprintStore::open(&data.join(HUB).join("fingerprints"))?);
+        let suppliers = Suppliers::read(&data)?;
+        let (buyer, to_buy) = Nudge::new();
         let stats = Arc::<Stats>::default();
         let (hub, batches) = hub::start(
             data.join(HUB).join("hub.db"),
             Arc::clone(&hub_disk),
             Arc::clone(&hub_keys),
             joined(&data.join(SELLER)).is_some(),
+            // Without a thread that places orders nothing is ordered.
+            selling.is_some().then(|| (suppliers.supply(), buyer.clone())),
             clock,
             random,
             fatal,
@@ -246,7 +254,9 @@ impl Network {
             started_unix_ms: clock().unix_ms,
         };
         let office = Office { desk: Arc::new(desk) };
-        Ok(Self { office, selling, committing, bookkeeping, hub, _lock: lock })
+        let acquiring =
+            selling.is_some().then(|| acquiring::start(suppliers, office.clone(), buyer, to_buy, fatal));
+        Ok(Self { office, selling, committing, bookkeeping, hub, acquiring, _lock: lock })
     }
 
     /// Answers for the network to its operators; to be cloned for every thread that asks.
@@ -258,7 +268,10 @@ impl Network {
     /// Ends in good order: takes no more connections, finishes what is in flight, sends the terminals away, reports the
     /// rest of the journal, writes a checkpoint. Nothing depends on it having been called.
     pub fn stop(self) {
-        let Self { office, selling, committing, bookkeeping, hub, _lock } = self;
+        let Self { office, selling, committing, bookkeeping, hub, acquiring, _lock } = self;
+        if let Some(acquiring) = acquiring {
+            acquiring.stop();
+        }
         if let Some(SellingThreads { front, workers, stewarding }) = selling {
             front.0.stop();
             let _ = front.1.join();
@@ -357,6 +370,7 @@ fn spawn(
 }
 
 /// Wakes a thread that waits on a channel with room for one.
+#[derive(Clone)]
 struct Nudge(Sender<()>);
 
 impl Nudge {

@@ -4,11 +4,11 @@ use super::bookkeeping::BookkeepingMessage;
 use super::hub::{Batches, HubMessage, LiveHub, ask_hub, command_hub};
 use crate::audit::{Report, SegmentBook, SellerBooks, Tally, audit};
 use crate::disk::mapped::MappedDisk;
-use crate::hub::{Command, CommandError, Done, HubError};
+use crate::hub::{Command, CommandError, Done, HubError, OrderRow};
 use crate::ids::{BatchId, BlockId, SellerId, VarietyId};
 use crate::intake::{
     BLOCKS_RESERVED, Delivery, DeliveryOrder, FingerprintStore, IntakeError, MintError, Profile, Progress,
-    Recipe, Tools, intake_file, mint,
+    Recipe, Source, Tools, intake_file, mint,
 };
 use crate::journal::record::Stream;
 use crate::journal::{JournalError, JournalReader, Position, Space};
@@ -223,7 +223,7 @@ impl Office {
         input_bytes: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Delivered, NotDone> {
-        self.deliver(variety, expiry, progress, |order, tools| {
+        self.deliver(variety, expiry, Source::default(), progress, |order, tools| {
             intake_file(order, profile, input, input_bytes, tools).map_err(Into::into)
         })
     }
@@ -239,7 +239,19 @@ impl Office {
         expiry: Expiry,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Delivered, NotDone> {
-        self.deliver(variety, expiry, progress, |order, tools| {
+        self.mint_for(Source::default(), variety, recipe, expiry, progress)
+    }
+
+    /// The same for an order.
+    pub(super) fn mint_for(
+        &self,
+        source: Source,
+        variety: &str,
+        recipe: &Recipe,
+        expiry: Expiry,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Delivered, NotDone> {
+        self.deliver(variety, expiry, source, progress, |order, tools| {
             let serial_prefix = format!("{}{:06}", recipe.serial_prefix, order.batch.0);
             mint(order, &Recipe { serial_prefix, ..recipe.clone() }, tools).map_err(Into::into)
         })
@@ -333,10 +345,11 @@ impl Office {
         answer.recv().map_err(|_| NotDone::NoAnswer)
     }
 
-    fn deliver(
+    pub(super) fn deliver(
         &self,
         code: &str,
         expiry: Expiry,
+        source: Source,
         progress: &mut dyn FnMut(Progress),
         make: impl FnOnce(&DeliveryOrder, &mut Tools<'_, MappedDisk>) -> Result<Delivery, NotDone>,
     ) -> Result<Delivered, NotDone> {
@@ -365,13 +378,25 @@ impl Office {
         let counts = |batch| batches.counts(batch);
         let fingerprints = &**fingerprints;
         let mut tools = Tools { disk: &**hub_disk, keys: hub_keys, fingerprints, counts: &counts, progress };
-        let delivery = make(&order, &mut tools)?;
+        let delivery = Delivery { source, ..make(&order, &mut tools)? };
         let blocks = delivery.blocks.len();
         let Done::Delivered { received: pins } = self.command(Command::Deliver(delivery))? else {
             unreachable!("a delivery is answered by one")
         };
         job.committed = true;
         Ok(Delivered { batch: batch.0, variety: code.to_owned(), pins, blocks })
+    }
+
+    /// All orders, with the codes of their varieties.
+    ///
+    /// # Errors
+    /// [`NotDone::NoAnswer`].
+    pub fn orders(&self) -> Result<Vec<(OrderRow, String)>, NotDone> {
+        self.ask(|hub| {
+            let code =
+                |order: &OrderRow| hub.registry().variety(order.variety).map(|variety| variety.code.clone());
+            hub.orders().map(|order| (order.clone(), code(order).unwrap_or_default())).collect()
+        })
     }
 
     pub(super) fn ask<T: Send + 'static>(
