@@ -17,6 +17,10 @@ pub struct BlockId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct BatchId(pub u64);
 
+/// One order to a supplier; never 0. Goes into the names of its files.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct OrderId(pub u64);
+
 /// Names one PIN in the whole network: its block and its place in it. Doubles as the reference on a receipt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct PinId(pub u64);

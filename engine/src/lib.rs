@@ -2,6 +2,7 @@
 //!
 //! `spec/architecture.md` is the map.
 
+pub mod acquisition;
 pub mod admin;
 pub mod audit;
 pub mod cli;

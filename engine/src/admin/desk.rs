@@ -1,8 +1,8 @@
 //! One request to one reply.
 
-use super::protocol::{KeyRow, MintOrder, Reply, Request, TerminalRow, VarietyRow};
+use super::protocol::{KeyRow, MintOrder, OrderChange, OrderView, Reply, Request, TerminalRow, VarietyRow};
 use crate::hub::{Command, Done, NewKey, Terminals};
-use crate::ids::TerminalId;
+use crate::ids::{OrderId, TerminalId};
 use crate::intake::{Alphabet, Profile, Progress, Recipe};
 use crate::network::{JoinToken, NotDone, Office};
 use crate::stock::Expiry;
@@ -129,6 +129,20 @@ fn try_answer(
                 serial_digits: 8,
             };
             Reply::Delivered(office.mint(&variety, &recipe, Expiry(expiry), &mut progress)?)
+        }
+        Request::ListOrders => {
+            let orders = office.orders()?.into_iter().map(|(order, variety)| OrderView::of(order, variety));
+            Reply::Orders { orders: orders.collect() }
+        }
+        Request::ChangeOrder { number, change } => {
+            let number = OrderId(number);
+            let done = office.command(match change {
+                OrderChange::Resend => Command::ResendOrder(number),
+                OrderChange::Cancel => Command::CancelOrder(number),
+                OrderChange::Done => Command::FinishOrder(number),
+            })?;
+            let Done::Order(order) = done else { unreachable!("a change of an order is answered by it") };
+            Reply::Order { number: order.number.0, state: order.state }
         }
         Request::Sequences { seller, since, terminals } => {
             let mut count = 0;

@@ -1,7 +1,9 @@
 //! What the command line and a running process say to each other.
 
+use crate::hub::{OrderRow, OrderState};
 use crate::ledger::SequenceFact;
 use crate::network::{Delivered, Status};
+use crate::policy;
 use crate::registry::{Dealer, Registry, State, TerminalKey, Variety};
 use serde::{Deserialize, Serialize};
 use wire::message::Charset;
@@ -84,6 +86,15 @@ pub enum Request {
     },
     /// PINs of our own.
     Mint(MintOrder),
+    /// All orders to suppliers.
+    ListOrders,
+    /// Change an order.
+    ChangeOrder {
+        /// Which.
+        number: u64,
+        /// How.
+        change: OrderChange,
+    },
     /// What the journal says of sequences.
     Sequences {
         /// Of which seller; may be left out where there is only one.
@@ -94,6 +105,18 @@ pub enum Request {
         /// Of these terminals; of all if there are none.
         terminals: Vec<u64>,
     },
+}
+
+/// What an operator can do with an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderChange {
+    /// Tell the supplier once more.
+    Resend,
+    /// Give it up.
+    Cancel,
+    /// No more of it will come.
+    Done,
 }
 
 /// An order to issue PINs.
@@ -166,6 +189,18 @@ pub enum Reply {
         /// One for each terminal.
         keys: Vec<KeyRow>,
     },
+    /// All orders.
+    Orders {
+        /// By number.
+        orders: Vec<OrderView>,
+    },
+    /// An order as it is now.
+    Order {
+        /// Its number.
+        number: u64,
+        /// How it stands.
+        state: OrderState,
+    },
     /// What was added.
     Added {
         /// Its number.
@@ -199,6 +234,37 @@ pub enum Reply {
         /// Why, for people.
         reason: String,
     },
+}
+
+/// An order to a supplier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderView {
+    /// Its number.
+    pub number: u64,
+    /// The variety's code.
+    pub variety: String,
+    /// The supplier's name.
+    pub supplier: String,
+    /// How it stands.
+    pub state: OrderState,
+    /// PINs ordered.
+    pub ordered: u64,
+    /// PINs that came.
+    pub received: u64,
+    /// When it was decided, in milliseconds of Unix time.
+    pub at_ms: u64,
+    /// Why: the numbers.
+    pub reason: policy::Order,
+    /// Why: a sentence.
+    pub why: String,
+}
+
+impl OrderView {
+    pub(super) fn of(order: OrderRow, variety: String) -> Self {
+        let OrderRow { number, supplier, ordered, received, state, at_ms, reason, .. } = order;
+        let why = reason.to_string();
+        Self { number: number.0, variety, supplier, state, ordered, received, at_ms, reason, why }
+    }
 }
 
 /// A variety.

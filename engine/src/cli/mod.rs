@@ -8,6 +8,7 @@ mod config;
 mod files;
 mod nodes;
 mod office;
+mod orders;
 mod registry;
 mod running;
 mod sample;
@@ -90,6 +91,9 @@ enum Command {
     Variety(VarietyCommand),
     /// Buy as a terminal does: log in, buy, print the receipt, confirm.
     Buy(BuyArgs),
+    /// Orders to suppliers.
+    #[command(subcommand)]
+    Order(OrderCommand),
     /// How things stand.
     Status,
     /// Check that every PIN ever received is in exactly one place.
@@ -369,6 +373,27 @@ enum VarietyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum OrderCommand {
+    /// All orders, with why they were placed.
+    List,
+    /// Tell the supplier of an order once more, under the same number.
+    Resend {
+        /// The order.
+        number: u64,
+    },
+    /// Give an order up: what it lacks is ordered anew when stock is low.
+    Cancel {
+        /// The order.
+        number: u64,
+    },
+    /// Say that no more of an order will come.
+    Done {
+        /// The order.
+        number: u64,
+    },
+}
+
 #[derive(Args)]
 struct BuyArgs {
     /// What to buy, by its code [default: the first that is in stock].
@@ -435,6 +460,7 @@ pub fn main() -> ExitCode {
         Command::Terminal(command) => office.terminal(command),
         Command::Dealer(command) => office.dealer(command),
         Command::Variety(command) => office.variety(command),
+        Command::Order(command) => orders::order(&office, &command),
         Command::Status => office.status(),
         Command::Audit => office.audit(),
         Command::Sequences(args) => sequences::sequences(&office, &args),

@@ -1,6 +1,9 @@
 //! What the hub knows, as rows, and how it changes.
 
-use crate::ids::{BatchId, BlockId, KeyEpoch, SellerId, Span, TerminalId, VarietyId};
+use super::orders::OrderRow;
+use super::sales::SalesRow;
+use crate::ids::{BatchId, BlockId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
+use crate::intake::Source;
 use crate::journal::record::Stream;
 use crate::registry::{Dealer, State, Variety};
 use crate::stock::{BlockProperties, WrappedKey};
@@ -27,6 +30,13 @@ pub struct Books {
     pub blocks: BTreeMap<BlockId, BlockRow>,
     /// By block and first index. The pieces of a block cover it without gap or overlap.
     pub pieces: BTreeMap<(BlockId, u32), PieceRow>,
+    /// By number.
+    pub orders: BTreeMap<OrderId, OrderRow>,
+    /// What was sold, by variety.
+    pub sales: BTreeMap<VarietyId, SalesRow>,
+    /// Up to which position each node's archived journal is counted in `sales`; in step with `journal_acked`, but for
+    /// archives that are older than the count.
+    pub counted: BTreeMap<SellerId, u64>,
 }
 
 impl Books {
@@ -39,9 +49,12 @@ impl Books {
             Change::Dealer(row) => _ = self.dealers.insert(row.id, row.clone()),
             Change::Terminal(row) => _ = self.terminals.insert(row.id, row.clone()),
             Change::Node(row) => _ = self.nodes.insert(row.seller, row.clone()),
-            Change::Batch(row) => _ = self.batches.insert(row.batch, *row),
+            Change::Batch(row) => _ = self.batches.insert(row.batch, row.clone()),
             Change::Block(row) => _ = self.blocks.insert(row.properties.block, *row),
             Change::Piece(row) => _ = self.pieces.insert((row.span.block, row.span.start), *row),
+            Change::Order(row) => _ = self.orders.insert(row.number, row.clone()),
+            Change::Sales(row) => _ = self.sales.insert(row.variety, row.clone()),
+            Change::Counted(node, position) => _ = self.counted.insert(*node, *position),
         }
     }
 }
@@ -65,6 +78,12 @@ pub enum Change {
     Block(BlockRow),
     /// A piece of a block.
     Piece(PieceRow),
+    /// An order.
+    Order(OrderRow),
+    /// What was sold of a variety.
+    Sales(SalesRow),
+    /// The journal of a node is counted up to here.
+    Counted(SellerId, u64),
 }
 
 /// Numbers to give next; none is ever given twice, whatever becomes of what it was given for.
@@ -84,11 +103,22 @@ pub struct Counters {
     pub terminal: u64,
     /// The next seller.
     pub seller: u32,
+    /// The next order.
+    pub order: u64,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { registry_version: 0, batch: 1, block: 1, variety: 1, dealer: 1, terminal: 1, seller: 1 }
+        Self {
+            registry_version: 0,
+            batch: 1,
+            block: 1,
+            variety: 1,
+            dealer: 1,
+            terminal: 1,
+            seller: 1,
+            order: 1,
+        }
     }
 }
 
@@ -124,7 +154,7 @@ pub struct NodeRow {
 }
 
 /// One delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchRow {
     /// Its number.
     pub batch: BatchId,
@@ -134,6 +164,8 @@ pub struct BatchRow {
     pub received: u64,
     /// When it was committed, in milliseconds of Unix time.
     pub at_ms: u64,
+    /// Where it came from.
+    pub source: Source,
 }
 
 /// One block. Its file is [`crate::stock::segment::block_path`].

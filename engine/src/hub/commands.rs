@@ -2,9 +2,10 @@
 
 use super::books::{BatchRow, BlockRow, Change, NodeRow, PieceRow, Place, TerminalRow};
 use super::node::{Node, wrap_node_key};
+use super::orders::{OrderRow, OrderState};
 use super::{Hub, HubError, Output, Store};
 use crate::disk::Disk;
-use crate::ids::{BatchId, KeyEpoch, SellerId, Span, TerminalId, VarietyId};
+use crate::ids::{BatchId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
 use crate::intake::Delivery;
 use crate::registry::{Dealer, Registry, RegistryError, State, Terminal, TerminalKey, Variety};
 use crate::stock::{BLOCK_PINS_MAX, segment::block_path};
@@ -63,6 +64,16 @@ pub enum Command {
     },
     /// Take a delivery into the inventory. Its block files are durable.
     Deliver(Delivery),
+    /// A supplier has been told of an order, durably.
+    OrderPlaced(OrderId),
+    /// A supplier may or may not have been told of an order.
+    OrderInDoubt(OrderId),
+    /// Tell the supplier of an order once more.
+    ResendOrder(OrderId),
+    /// Give an order up.
+    CancelOrder(OrderId),
+    /// No more of an order will come.
+    FinishOrder(OrderId),
     /// Add a node below this hub.
     AddNode {
         /// What operators will call it.
@@ -109,6 +120,8 @@ pub enum Done {
         /// How many PINs.
         received: u64,
     },
+    /// The order as it is now.
+    Order(OrderRow),
     /// The new node.
     Node {
         /// Its number.
@@ -158,6 +171,23 @@ pub enum CommandError {
     /// A delivery does not add up.
     #[error("the delivery does not add up: {0}")]
     Delivery(&'static str),
+    /// The same file was delivered before.
+    #[error("the same file was delivered before: batch {}", .0.0)]
+    FileKnown(BatchId),
+    /// There is no such order.
+    #[error("there is no order {}: see `pinwheel order list`", .0.0)]
+    NoSuchOrder(OrderId),
+    /// The order's state forbids it.
+    #[error("order {} is {state}", number.0)]
+    OrderState {
+        /// Which.
+        number: OrderId,
+        /// How it stands.
+        state: OrderState,
+    },
+    /// Nobody writes order files to this supplier.
+    #[error("no order file goes to supplier {0:?}: it has none, or nothing runs that would write it")]
+    NotResent(String),
     /// A node's name is taken, missing or too long.
     #[error("a node needs a name of 1 to 40 bytes that no other has")]
     NodeName,
@@ -187,6 +217,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Command::SetDealer { dealer, state } => self.set_dealer(dealer, state),
             Command::Reserve { blocks } => self.reserve(blocks),
             Command::Deliver(delivery) => self.deliver(&delivery),
+            Command::OrderPlaced(number) => self.order_placed(number),
+            Command::OrderInDoubt(number) => self.order_in_doubt(number),
+            Command::ResendOrder(number) => self.resend_order(number),
+            Command::CancelOrder(number) => self.cancel_order(number),
+            Command::FinishOrder(number) => self.finish_order(number),
             Command::AddNode { name } => self.add_node(name, random)?,
         };
         self.stage(Output::Done { ticket, result });
@@ -354,6 +389,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         if batch.0 == 0 || batch.0 >= self.books.counters.batch {
             return wrong("its batch number was never reserved");
         }
+        self.check_source(delivery)?;
         let mut total = 0;
         let mut seen = BTreeSet::new();
         for block in &delivery.blocks {
@@ -376,7 +412,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
         if total != received || total == 0 {
             return wrong("the blocks hold another number of PINs");
         }
-        self.change(Change::Batch(BatchRow { batch, variety, received, at_ms: self.now_ms }));
+        let source = delivery.source.clone();
+        self.change(Change::Batch(BatchRow { batch, variety, received, at_ms: self.now_ms, source }));
+        self.note_delivery(delivery.source.order, received);
         for block in &delivery.blocks {
             let (properties, count) = (block.properties, block.count);
             let span = Span { block: properties.block, start: 0, end: count };

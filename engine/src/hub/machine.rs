@@ -2,7 +2,9 @@
 
 use super::books::{BatchRow, Books, Change};
 use super::node::{Need, Node, open_transfers, unwrap_node_key};
+use super::orders::Supply;
 use super::registry::Changes;
+use super::sales;
 use super::serve::{Contents, Shelf};
 use super::{Alarm, HubError, NodeFault, Output, Store};
 use crate::audit::{BlockBook, HubBooks, PieceBook};
@@ -10,6 +12,7 @@ use crate::disk::Disk;
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
 use crate::link::{ToHub, ToNode};
+use crate::policy::SalesRate;
 use crate::registry::{Delta, Registry, Terminal, TerminalKey};
 use crate::stock::NodeKeys;
 use crate::stock::segment::{BLOCK_DIRECTORY, parse_block_name};
@@ -37,6 +40,12 @@ pub struct Hub<S: Store, D: Disk> {
     pub(super) nodes: BTreeMap<SellerId, Node>,
     pub(super) shelf: Shelf,
     pub(super) contents: Contents<D>,
+    /// How fast varieties sell.
+    pub(super) rates: BTreeMap<VarietyId, SalesRate>,
+    /// Who supplies what; nothing is ordered without it.
+    pub(super) supply: Option<Supply>,
+    /// Orders are decided again from then on.
+    pub(super) order_after_ms: u64,
     changes: Vec<Change>,
     effects: VecDeque<Effect>,
     outputs: VecDeque<Output>,
@@ -67,7 +76,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// # Errors
     /// [`HubError`].
     pub fn load(mut store: S, disk: Arc<D>, keys: Arc<NodeKeys>) -> Result<Self, HubError> {
-        let books = store.load()?;
+        let mut books = store.load()?;
         let registry = Arc::new(registry_of(&books, &keys)?);
         remove_orphans(&*disk, &books)?;
         let mut nodes = BTreeMap::new();
@@ -77,11 +86,16 @@ impl<S: Store, D: Disk> Hub<S, D> {
             nodes.insert(row.seller, Node::load(row, open, &*disk, &keys)?);
         }
         let shelf = Shelf::new(&books);
+        let changes = sales::count_archives(&*disk, &books)?;
+        changes.iter().for_each(|change| books.apply(change));
         Ok(Self {
             store,
             contents: Contents::new(Arc::clone(&disk)),
             disk,
             keys,
+            rates: sales::rates_of(&books),
+            supply: None,
+            order_after_ms: 0,
             books,
             registry,
             registry_changed: false,
@@ -89,7 +103,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             counters_changed: false,
             nodes,
             shelf,
-            changes: Vec::new(),
+            changes,
             effects: VecDeque::new(),
             outputs: VecDeque::new(),
             now_ms: 0,
@@ -382,6 +396,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// Writes what came of the nodes' journals to their archives.
     fn append_journals(&mut self) -> Result<(), HubError> {
+        let mut counts = Vec::new();
         for node in self.nodes.values_mut() {
             let length: u64 = node.journal.iter().map(|range| range.len() as u64).sum();
             if length > 0 && self.now_ms >= node.archive_after_ms {
@@ -390,6 +405,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                     Ok(()) => {
                         node.journal_acked += length;
                         node.journal.clear();
+                        counts.push((node.seller, std::mem::take(&mut node.sales), node.journal_acked));
                         let change = Change::Node(node.row());
                         self.books.apply(&change);
                         self.changes.push(change);
@@ -408,6 +424,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 let message = ToNode::JournalAcked { position: node.journal_acked };
                 self.effects.push_back(Effect::Output(Output::Send { node: node.seller, message }));
             }
+        }
+        for (node, count, position) in counts {
+            self.count_sales(node, &count, position);
         }
         Ok(())
     }

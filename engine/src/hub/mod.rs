@@ -9,7 +9,9 @@ pub mod books;
 mod commands;
 mod machine;
 mod node;
+pub mod orders;
 mod registry;
+pub mod sales;
 mod serve;
 pub mod sqlite;
 pub mod store;
@@ -19,12 +21,13 @@ mod tests;
 pub use archive::read_archive;
 pub use commands::{Command, CommandError, Done, NewKey, Terminals};
 pub use machine::Hub;
+pub use orders::{OrderRow, OrderState, SupplierKind, Supply};
 pub use registry::RegistryLag;
 pub use sqlite::SqliteStore;
 pub use store::{MemoryStore, Store, StoreError};
 
 use crate::disk::DiskError;
-use crate::ids::{BlockId, SellerId};
+use crate::ids::{BlockId, OrderId, SellerId};
 use crate::journal::batch::BrokenRange;
 use crate::link::ToNode;
 use crate::stock::SegmentError;
@@ -53,6 +56,11 @@ pub enum Output {
         ticket: u64,
         /// What came of it.
         result: Result<Done, CommandError>,
+    },
+    /// Tell a supplier of an order. Look at the order first: it may have changed since.
+    PlaceOrder {
+        /// Which.
+        number: OrderId,
     },
     /// Something the operator should know; the hub goes on without what is named.
     Alarm(Alarm),
@@ -181,6 +189,24 @@ pub enum Alarm {
     ArchiveFull {
         /// Whose journal.
         node: SellerId,
+    },
+    /// The hub was stopped while an order was being placed, or placing it failed half-way.
+    #[error(
+        "order {} may or may not have reached supplier {supplier}: it is in doubt and is not sent again unless you say \
+         `pinwheel order resend {}`",
+        number.0, number.0
+    )]
+    OrderInDoubt {
+        /// Which order.
+        number: OrderId,
+        /// From whom.
+        supplier: String,
+    },
+    /// An order was given up while it was being placed.
+    #[error("order {} had gone out when it was cancelled: it stands", number.0)]
+    OrderPlacedAfterAll {
+        /// Which order.
+        number: OrderId,
     },
     /// A node refused a segment; it is in the hub's inventory again.
     #[error("node {node:?} refused transfer {number}")]

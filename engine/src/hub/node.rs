@@ -3,6 +3,7 @@
 use super::archive::Archive;
 use super::books::{Books, NodeRow, Place};
 use super::registry::Held;
+use super::sales::Count;
 use super::{HubError, NodeFault};
 use crate::disk::Disk;
 use crate::ids::{KeyEpoch, SellerId, TerminalId, VarietyId};
@@ -35,6 +36,8 @@ pub(super) struct Node {
     pub(super) journal_acked: u64,
     /// Ranges that continue `journal_acked`.
     pub(super) journal: Vec<Bytes>,
+    /// What they say of sales.
+    pub(super) sales: Count,
     /// Where the journal stands after them.
     pub(super) journal_chain: Chain,
     /// Whether a range came that is not answered yet.
@@ -78,6 +81,7 @@ impl Node {
             archive,
             journal_acked: row.journal_acked,
             journal: Vec::new(),
+            sales: Count::default(),
             journal_heard: false,
             archive_after_ms: 0,
         })
@@ -103,6 +107,7 @@ impl Node {
         self.givers.iter_mut().for_each(Giver::handle_cut);
         self.needs.clear();
         self.journal.clear();
+        self.sales = Count::default();
         self.journal_chain = self.archive.chain();
         self.journal_heard = false;
     }
@@ -127,7 +132,7 @@ impl Node {
         if held >= JOURNAL_BYTES_MAX || bytes.is_empty() || !matches!(gap, Some(0 | SLOT_BYTES)) {
             return Ok(());
         }
-        self.journal_chain.admit_range(Position(from), bytes, &mut |_, _| ())?;
+        self.journal_chain.admit_range(Position(from), bytes, &mut |_, record| self.sales.add(record))?;
         if gap == Some(SLOT_BYTES) {
             self.journal.push(Bytes::from_static(&[0; SLOT_BYTES as usize]));
         }

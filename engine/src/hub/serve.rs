@@ -191,11 +191,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
 /// The pieces in the hub's inventory from which stock may be given, what expires first in front.
 pub(super) struct Shelf {
     pieces: BTreeMap<VarietyId, BTreeMap<(Expiry, BlockId, u32), u32>>,
+    /// PINs of blocks that are set aside.
+    aside: BTreeMap<VarietyId, u64>,
 }
 
 impl Shelf {
     pub(super) fn new(books: &Books) -> Self {
-        let mut shelf = Self { pieces: BTreeMap::new() };
+        let mut shelf = Self { pieces: BTreeMap::new(), aside: BTreeMap::new() };
         for piece in books.pieces.values().filter(|piece| piece.place == Place::Hub) {
             shelf.put(books, piece.span);
         }
@@ -225,7 +227,20 @@ impl Shelf {
     }
 
     fn set_aside(&mut self, block: BlockId) {
-        self.pieces.values_mut().for_each(|pieces| pieces.retain(|(_, of, _), _| *of != block));
+        for (&variety, pieces) in &mut self.pieces {
+            let lost = pieces.extract_if(.., |(_, of, _), _| *of == block);
+            let lost: u64 = lost.map(|((_, _, start), end)| u64::from(end - start)).sum();
+            *self.aside.entry(variety).or_default() += lost;
+        }
+    }
+
+    /// How many PINs may not be given any more: they live too short, or their block is set aside.
+    pub(super) fn spoilt(&self, variety: VarietyId, now_ms: u64, life_days: u32) -> u64 {
+        let lives = |expiry: Expiry| expiry.days_left(now_ms).is_some_and(|left| left >= life_days);
+        let pieces = self.pieces.get(&variety).into_iter().flatten();
+        let pieces = pieces.filter(|((expiry, _, _), _)| !lives(*expiry));
+        let too_old: u64 = pieces.map(|((_, _, start), end)| u64::from(end - start)).sum();
+        too_old + self.aside.get(&variety).copied().unwrap_or(0)
     }
 
     pub(super) fn count(&self, variety: VarietyId) -> u64 {

@@ -1,8 +1,11 @@
 //! The hub's books in an embedded SQLite database. `spec/hub.md` lists the tables.
 
+mod orders;
+
 use super::books::{BatchRow, BlockRow, Books, Change, Counters, NodeRow, PieceRow, Place, TerminalRow};
 use super::store::{Store, StoreError};
-use crate::ids::{BatchId, BlockId, KeyEpoch, SellerId, Span, TerminalId, VarietyId};
+use crate::ids::{BatchId, BlockId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
+use crate::intake::Source;
 use crate::journal::record::Stream;
 use crate::registry::{Dealer, State, Variety};
 use crate::stock::{BlockProperties, Expiry};
@@ -77,7 +80,7 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     match change {
         Change::Counters(c) => to.prepare_cached(
             "UPDATE hub SET registry_version = ?, next_batch = ?, next_block = ?, next_variety = ?, next_dealer = ?, \
-             next_terminal = ?, next_seller = ?",
+             next_terminal = ?, next_seller = ?, next_order = ?",
         )?
         .execute(params![
             signed(c.registry_version),
@@ -86,7 +89,8 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             c.variety,
             c.dealer,
             signed(c.terminal),
-            c.seller
+            c.seller,
+            signed(c.order)
         ]),
         Change::Variety(v) => to.prepare_cached(
             "INSERT OR REPLACE INTO variety (id, code, product, face_value, currency, currency_digits, charset, name, \
@@ -131,8 +135,19 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                 signed(n.journal_acked)
             ]),
         Change::Batch(b) => to
-            .prepare_cached("INSERT INTO batch (id, variety, received, at_ms) VALUES (?, ?, ?, ?)")?
-            .execute(params![signed(b.batch.0), b.variety.0, signed(b.received), signed(b.at_ms)]),
+            .prepare_cached(
+                "INSERT INTO batch (id, variety, received, at_ms, supply_order, digest, source) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                signed(b.batch.0),
+                b.variety.0,
+                signed(b.received),
+                signed(b.at_ms),
+                signed(b.source.order.0),
+                b.source.digest.to_be_bytes(),
+                b.source.name
+            ]),
         Change::Block(b) => {
             let p = b.properties;
             to.prepare_cached("INSERT INTO block (id, batch, expiry, pins, wrapped_key) VALUES (?, ?, ?, ?, ?)")?
@@ -160,14 +175,17 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                 settled
             ])
         }
+        Change::Order(row) => orders::write_order(to, row),
+        Change::Sales(row) => orders::write_sales(to, row),
+        Change::Counted(node, position) => orders::write_counted(to, *node, *position),
     }
     .map(|_| ())
 }
 
 fn read_books(from: &Connection) -> Result<Books, StoreError> {
     let (epoch, counters) = from.query_one(
-        "SELECT epoch, registry_version, next_batch, next_block, next_variety, next_dealer, next_terminal, next_seller \
-         FROM hub",
+        "SELECT epoch, registry_version, next_batch, next_block, next_variety, next_dealer, next_terminal, next_seller, \
+         next_order FROM hub",
         [],
         |row| {
             let counters = Counters {
@@ -178,6 +196,7 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
                 dealer: row.get(5)?,
                 terminal: unsigned(row.get(6)?),
                 seller: row.get(7)?,
+                order: unsigned(row.get(8)?),
             };
             Ok((unsigned(row.get(0)?), counters))
         },
@@ -213,11 +232,17 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
                 Ok((seller, NodeRow { seller, name, wrapped_key, given, journal_acked }))
             },
         )?,
-        batches: table(from, "SELECT id, variety, received, at_ms FROM batch", |row| {
-            let (batch, variety) = (BatchId(unsigned(row.get(0)?)), VarietyId(row.get(1)?));
-            let (received, at_ms) = (unsigned(row.get(2)?), unsigned(row.get(3)?));
-            Ok((batch, BatchRow { batch, variety, received, at_ms }))
-        })?,
+        batches: table(
+            from,
+            "SELECT id, variety, received, at_ms, supply_order, digest, source FROM batch",
+            |row| {
+                let (batch, variety) = (BatchId(unsigned(row.get(0)?)), VarietyId(row.get(1)?));
+                let (received, at_ms) = (unsigned(row.get(2)?), unsigned(row.get(3)?));
+                let (order, digest) = (OrderId(unsigned(row.get(4)?)), u128::from_be_bytes(row.get(5)?));
+                let source = Source { order, digest, name: row.get(6)? };
+                Ok((batch, BatchRow { batch, variety, received, at_ms, source }))
+            },
+        )?,
         blocks: table(
             from,
             "SELECT block.id, block.batch, batch.variety, block.expiry, block.pins, block.wrapped_key \
@@ -238,6 +263,9 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
             "SELECT block, first, past, generation, node, stream, number, settled FROM piece",
             |row| read_piece(row).map(|piece| ((piece.span.block, piece.span.start), piece)),
         )?,
+        orders: orders::read_orders(from)?,
+        sales: orders::read_sales(from)?,
+        counted: orders::read_counted(from)?,
     })
 }
 
@@ -310,7 +338,9 @@ fn unsigned(number: i64) -> u64 {
 }
 
 /// Each brings the tables from one version, kept in `user_version`, to the next. None is ever changed once released.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[BOOKS, orders::MIGRATION];
+
+const BOOKS: &str = "
     CREATE TABLE hub (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         epoch INTEGER NOT NULL,
@@ -376,4 +406,4 @@ const MIGRATIONS: &[&str] = &["
         settled INTEGER CHECK ((settled IS NULL) = (node IS NULL)),
         PRIMARY KEY (block, first)
     ) STRICT, WITHOUT ROWID;
-"];
+";

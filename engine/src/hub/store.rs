@@ -74,6 +74,12 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// A store that holds these books.
+    #[must_use]
+    pub fn with(books: Books) -> Self {
+        Self { books: Arc::new(Mutex::new(books)), epoch: 0 }
+    }
+
     /// What is committed.
     #[must_use]
     pub fn books(&self) -> Books {

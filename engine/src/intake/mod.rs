@@ -23,7 +23,7 @@ pub use profile::{Profile, ProfileError};
 pub use store::FingerprintStore;
 
 use crate::disk::{Disk, DiskError};
-use crate::ids::{BatchId, VarietyId};
+use crate::ids::{BatchId, OrderId, VarietyId};
 use crate::stock::{BlockProperties, Expiry, NodeKeys, WrappedKey};
 use fingerprint::{Claim, Fingerprinter, Seen, What};
 use rand_chacha::ChaCha20Rng;
@@ -141,6 +141,19 @@ pub struct Delivery {
     pub received: u64,
     /// The blocks.
     pub blocks: Vec<NewBlock>,
+    /// Where it came from; of nowhere in particular unless the caller says so.
+    pub source: Source,
+}
+
+/// Where a delivery came from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Source {
+    /// The order that it answers; 0: none.
+    pub order: OrderId,
+    /// XXH3 with 128 bits of the supplier's file as it came; 0: no file, or not known.
+    pub digest: u128,
+    /// The supplier and the file, as in `blue-cell/order-000012.csv`; empty: not known.
+    pub name: String,
 }
 
 /// One sealed block.

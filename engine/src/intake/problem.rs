@@ -7,7 +7,7 @@ use std::fmt;
 /// Why a whole file was refused: its first faulty lines and how many faults there are.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rejected {
-    /// The faults with the lowest line numbers, in order; at most [`PROBLEMS_SHOWN_MAX`].
+    /// The faults with the lowest line numbers, in order; at most [`PROBLEMS_KEPT_MAX`].
     pub first: Vec<LineProblem>,
     /// How many faults there are in all.
     pub count: u64,
@@ -130,20 +130,23 @@ impl Rejected {
     pub(super) fn add(&mut self, line: u32, problem: Problem) {
         self.count += 1;
         let at = self.first.partition_point(|earlier| earlier.line <= line);
-        if at < PROBLEMS_SHOWN_MAX {
-            self.first.truncate(PROBLEMS_SHOWN_MAX - 1);
+        if at < PROBLEMS_KEPT_MAX {
+            self.first.truncate(PROBLEMS_KEPT_MAX - 1);
             self.first.insert(at, LineProblem { line, problem });
         }
     }
 }
 
 impl fmt::Display for Rejected {
+    /// Names the first [`PROBLEMS_SHOWN_MAX`] faults; with `{:#}` all that are kept.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = if f.alternate() { PROBLEMS_KEPT_MAX } else { PROBLEMS_SHOWN_MAX };
+        let shown = &self.first[..self.first.len().min(shown)];
         write!(f, "nothing was taken in: {} faults", self.count)?;
-        for LineProblem { line, problem } in &self.first {
+        for LineProblem { line, problem } in shown {
             write!(f, "\n  line {line}: {problem}")?;
         }
-        match self.count - self.first.len() as u64 {
+        match self.count - shown.len() as u64 {
             0 => Ok(()),
             more => write!(f, "\n  and {more} more"),
         }
@@ -152,22 +155,30 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// Most faults that are named one by one.
+/// Most faults that are named one by one to an operator who waits.
 pub const PROBLEMS_SHOWN_MAX: usize = 20;
+/// Most faults that are named one by one in a report.
+pub const PROBLEMS_KEPT_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_first_twenty_faults_are_named_and_all_are_counted() {
+    fn the_first_twenty_faults_are_named_or_all_in_a_report_and_all_are_counted() {
         let mut rejected = Rejected::default();
         for line in (1..=100).rev() {
             rejected.add(line, Problem::PinShape);
         }
         assert_eq!(rejected.count, 100);
         let lines: Vec<u32> = rejected.first.iter().map(|problem| problem.line).collect();
-        assert_eq!(lines, (1..=20).collect::<Vec<_>>());
-        assert!(rejected.to_string().ends_with("and 80 more"));
+        assert_eq!(lines, (1..=100).collect::<Vec<_>>());
+        let (said, report) = (rejected.to_string(), format!("{rejected:#}"));
+        assert!(said.contains("line 20:") && said.ends_with("and 80 more"), "{said}");
+        assert_eq!(report.lines().count(), 101, "{report}");
+        assert!(report.contains("line 100:"));
+        (0..PROBLEMS_KEPT_MAX as u32).for_each(|line| rejected.add(1000 + line, Problem::PinShape));
+        assert_eq!(rejected.first.len(), PROBLEMS_KEPT_MAX, "bounded");
+        assert!(format!("{rejected:#}").ends_with("and 100 more"));
     }
 }

@@ -1,6 +1,6 @@
 //! From PINs in clear to sealed, durable blocks.
 
-use super::{Delivery, DeliveryError, DeliveryOrder, Item, NewBlock, Progress, Step, Tools};
+use super::{Delivery, DeliveryError, DeliveryOrder, Item, NewBlock, Progress, Source, Step, Tools};
 use crate::disk::Disk;
 use crate::ids::BlockId;
 use crate::stock::segment::{block_path, write_segment};
@@ -30,6 +30,7 @@ pub(super) fn seal<D: Disk>(
         variety: order.variety,
         received: items.len() as u64,
         blocks: Vec::with_capacity(groups().count()),
+        source: Source::default(),
     };
     let mut done = 0;
     for (block, group) in order.blocks.clone().map(BlockId).zip(groups()) {

@@ -1,5 +1,6 @@
 //! Why a network cannot start or cannot go on.
 
+use crate::acquisition::SuppliersError;
 use crate::disk::DiskError;
 use crate::disk::lock::LockError;
 use crate::hub::{HubError, StoreError};
@@ -27,6 +28,9 @@ pub enum Failure {
     /// The fingerprint store.
     #[error(transparent)]
     Fingerprints(#[from] FingerprintError),
+    /// Who supplies what.
+    #[error(transparent)]
+    Suppliers(#[from] SuppliersError),
     /// The hub.
     #[error(transparent)]
     Hub(#[from] HubError),

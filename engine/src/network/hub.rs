@@ -1,9 +1,10 @@
 //! The hub's thread: take everything that is ready, commit once, release the effects. A full disk drops the hub and loads
 //! it again when there may be room; any other failure ends the process.
 
-use super::{Failure, spawn};
+use super::{Failure, Nudge, spawn};
+use crate::commit::Wake;
 use crate::disk::mapped::MappedDisk;
-use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore};
+use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore, Supply};
 use crate::ids::{BatchId, SellerId};
 use crate::link::ToHub;
 use crate::net::link::{Keyring, LinkEvent, LinkKey, LinkOptions, LinkServer, LinkServerHandle};
@@ -134,6 +135,7 @@ pub(super) fn start(
     keys: Arc<NodeKeys>,
     links: Option<TcpListener>,
     may_be_absent: bool,
+    supply: Option<(Supply, Nudge)>,
     clock: Clock,
     random: Random,
     fatal: fn(&Failure) -> !,
@@ -168,6 +170,7 @@ pub(super) fn start(
         disk,
         keys,
         batches: Arc::clone(&batches),
+        supply,
         keyring,
         server,
         links: BTreeMap::new(),
@@ -199,6 +202,8 @@ struct Desk {
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
     batches: Arc<Batches>,
+    /// Who supplies what, and whom to wake when an order is to be placed; none if nobody is there to place it.
+    supply: Option<(Supply, Nudge)>,
     /// Who may connect.
     keyring: Arc<Keyring>,
     /// None if only commands are worked on.
@@ -244,6 +249,9 @@ impl Desk {
         let mut tickets = HashMap::new();
         let mut looks: Vec<Look> = Vec::new();
         let mut next_ticket = 0;
+        if let Some((supply, _)) = &self.supply {
+            hub.handle_supply(supply.clone(), (self.clock)().unix_ms);
+        }
         loop {
             let mut message = messages.recv_timeout(TURN).ok();
             let mut stopping = false;
@@ -263,6 +271,7 @@ impl Desk {
                     HubMessage::Stop => stopping = true,
                 }
             }
+            hub.handle_tick((self.clock)().unix_ms);
             hub.commit()?;
             while let Some(output) = hub.poll_output() {
                 self.put_out(output, &mut tickets);
@@ -320,6 +329,11 @@ impl Desk {
                 if let Some(reply) = tickets.remove(&ticket) {
                     // The asker may have given up.
                     let _ = reply.send(result);
+                }
+            }
+            Output::PlaceOrder { .. } => {
+                if let Some((_, buyer)) = &self.supply {
+                    buyer.wake();
                 }
             }
             Output::Alarm(alarm) => tracing::warn!("{alarm}"),

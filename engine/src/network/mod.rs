@@ -12,6 +12,7 @@
 //!                                           link ─► hub ◄─commands─ office ◄─ command line
 //! ```
 
+mod acquiring;
 mod bookkeeping;
 mod committing;
 mod failure;
@@ -32,9 +33,10 @@ use crate::commit::Wake;
 use crate::disk::lock::DirLock;
 use crate::net::{Clock, Honest, Meddler, Random};
 use crate::steward::LevelRules;
+use acquiring::AcquiringHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hub::HubHandle;
-use hub_node::HubNode;
+use hub_node::{Buying, HubNode};
 use seller_node::SellerNode;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -162,6 +164,7 @@ impl Options {
 pub struct Network {
     office: Office,
     hub: Option<HubHandle>,
+    acquiring: Option<AcquiringHandle>,
     sellers: Vec<SellerNode>,
     _locks: Vec<DirLock>,
 }
@@ -207,9 +210,15 @@ impl Network {
             sellers.push(seller);
             desks.push(desk);
         }
-        let (hub, desk) = hub.map(|HubNode { handle, desk }| (handle, desk)).unzip();
+        let (hub, desk, buying) = match hub {
+            Some(HubNode { handle, desk, buying }) => (Some(handle), Some(desk), buying),
+            None => (None, None, None),
+        };
         let office = Office::new(desk, desks, clock, random);
-        Ok(Self { office, hub, sellers, _locks: locks })
+        let acquiring = buying.map(|Buying { suppliers, waker, wake }| {
+            acquiring::start(suppliers, office.clone(), waker, wake, fatal)
+        });
+        Ok(Self { office, hub, acquiring, sellers, _locks: locks })
     }
 
     /// Answers for the process to its operators; to be cloned for every thread that asks.
@@ -221,7 +230,10 @@ impl Network {
     /// Ends in good order: sellers take no more connections, finish what is in flight, send the terminals away, report
     /// the rest of their journals, write a checkpoint; then the hub ends. Nothing depends on it having been called.
     pub fn stop(self) {
-        let Self { office, hub, sellers, _locks } = self;
+        let Self { office, hub, acquiring, sellers, _locks } = self;
+        if let Some(acquiring) = acquiring {
+            acquiring.stop();
+        }
         // Each waits for others: all at once.
         std::thread::scope(|scope| {
             for seller in sellers {
@@ -250,6 +262,7 @@ fn spawn(
 }
 
 /// Wakes a thread that waits on a channel with room for one.
+#[derive(Clone)]
 struct Nudge(Sender<()>);
 
 impl Nudge {

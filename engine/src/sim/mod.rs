@@ -246,7 +246,7 @@ impl World {
                 Output::Done { result, .. } => {
                     done = Some(result.expect("a command of the simulation is right"));
                 }
-                Output::Alarm(_) => {}
+                Output::PlaceOrder { .. } | Output::Alarm(_) => {}
             }
         }
         done

@@ -9,6 +9,7 @@ mod hostile;
 mod killed;
 mod lifecycle;
 mod network;
+mod orders;
 mod pool;
 mod refill;
 mod sequences;

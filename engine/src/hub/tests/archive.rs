@@ -1,8 +1,7 @@
 //! The copies of the nodes' journals, fed by a real journal.
 
 use super::*;
-use crate::journal::record::Record;
-use crate::journal::record::WithdrawReason;
+use crate::journal::record::{Record, RecordBytes, WithdrawReason};
 use crate::journal::{Journal, JournalOptions, Position};
 use bytes::Bytes;
 
@@ -24,12 +23,33 @@ impl NodeJournal {
     }
 
     fn write(&mut self, records: usize) {
-        while self.journal.upkeep().prepare().unwrap() {}
         let span = Span { block: BlockId(1), start: 0, end: 1 };
         let reason = WithdrawReason::Expired;
         let record = Record::Withdrawn { span, variety: VarietyId(1), reason, at_ms: self.at_ms }.encode();
-        assert!(self.journal.space().try_reserve(records));
-        self.journal.append(&vec![record; records]);
+        self.append(&vec![record; records]);
+    }
+
+    /// Writes records in as many batches as they need.
+    pub(super) fn write_all(&mut self, records: &[RecordBytes]) {
+        self.journal.upkeep().recycle_below(self.shipped).unwrap();
+        let mut rest = records;
+        while !rest.is_empty() {
+            while self.journal.upkeep().prepare().unwrap() {}
+            let (now, later) = rest.split_at(rest.len().min(self.journal.room()).min(16));
+            self.append(now);
+            rest = later;
+        }
+    }
+
+    /// Whether there is something to ship.
+    pub(super) fn has_more(&self) -> bool {
+        self.shipped < self.journal.durable()
+    }
+
+    fn append(&mut self, records: &[RecordBytes]) {
+        while self.journal.upkeep().prepare().unwrap() {}
+        assert!(self.journal.space().try_reserve(records.len()));
+        self.journal.append(records);
         self.journal.sync().unwrap();
     }
 

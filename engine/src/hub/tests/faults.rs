@@ -4,6 +4,8 @@ use super::super::books::{Books, Change, Place};
 use super::*;
 use crate::audit::{SegmentBook, SellerBooks};
 use crate::disk::{lock::DirLock, mapped::MappedDisk};
+use crate::hub::orders::SupplierKind;
+use crate::ids::OrderId;
 use crate::journal::record::{Record, TransferFact};
 use crate::registry::Variety;
 use crate::transfer::{Taker, TakerAction};
@@ -206,12 +208,18 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
     bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true });
     let mut journal = archive::NodeJournal::new();
-    bench.tell(journal.ship());
+    bench.hub.handle_supply(orders::supply(SupplierKind::Spool), NOW_MS);
+    bench.sell(&mut journal, 3);
+    bench.tick(1);
+    let mut named = bench.prepare(1, &[(1, 0)]);
+    named.source = Source { order: OrderId(1), digest: u128::MAX - 1, name: "blue/order-000001.csv".into() };
+    bench.command(Command::Deliver(named)).unwrap();
     let (before, registry) = (bench.hub.books.clone(), Arc::clone(bench.hub.registry()));
 
     let mut again = store.clone();
     let loaded = again.load().unwrap();
     assert_eq!(loaded, Books { epoch: before.epoch + 1, ..before });
+    assert_eq!((loaded.orders[&OrderId(1)].received, loaded.sales[&VarietyId(1)].gone), (1, 3));
     assert!(loaded.pieces.values().any(|p| matches!(p.place, Place::Given { settled: true, .. })));
     bench.stage(Command::AddDealer { name: "late".into() });
     assert!(matches!(bench.hub.commit(), Err(HubError::Store(StoreError::Fenced { .. }))));
@@ -255,7 +263,8 @@ fn a_hub_on_real_files_gives_and_archives_and_starts_again() {
     let properties = BlockProperties { block: BlockId(1), variety, batch, expiry: Expiry::NONE };
     let blocks = vec![make_block(&*disk, properties, 2000)];
     make_block(&*disk, BlockProperties { block: BlockId(2), ..properties }, 10);
-    command(&mut hub, Command::Deliver(Delivery { batch, variety, received: 2000, blocks }));
+    let source = Source::default();
+    command(&mut hub, Command::Deliver(Delivery { batch, variety, received: 2000, blocks, source }));
 
     let mut journal = archive::NodeJournal::new();
     let ask = |hub: &mut Hub<SqliteStore, MappedDisk>, messages: Vec<ToHub>| -> Vec<ToNode> {

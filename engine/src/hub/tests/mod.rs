@@ -2,12 +2,13 @@
 
 mod archive;
 mod faults;
+mod orders;
 
 use super::*;
 use crate::audit::audit;
 use crate::disk::{Disk, heap::HeapDisk};
 use crate::ids::{BatchId, BlockId, KeyEpoch, Span, TerminalId, VarietyId};
-use crate::intake::{Delivery, NewBlock};
+use crate::intake::{Delivery, NewBlock, Source};
 use crate::journal::record::Stream;
 use crate::link::{ToHub, ToNode};
 use crate::registry::{Dealer, Registry, State, tests::variety};
@@ -82,7 +83,7 @@ impl<S: Store + Clone> Bench<S> {
         });
         let blocks: Vec<_> = made.collect();
         let received = blocks.iter().map(|block| u64::from(block.count)).sum();
-        Delivery { batch, variety, received, blocks }
+        Delivery { batch, variety, received, blocks, source: Source::default() }
     }
 
     fn deliver(&mut self, variety: u32, blocks: &[(u32, u32)]) -> Delivery {

@@ -7,7 +7,7 @@ use crate::disk::mapped::MappedDisk;
 use crate::hub::{Command, Done};
 use crate::ids::BatchId;
 use crate::intake::{
-    BLOCKS_RESERVED, Delivery, DeliveryOrder, Profile, Progress, Recipe, Tools, intake_file, mint,
+    BLOCKS_RESERVED, Delivery, DeliveryOrder, Profile, Progress, Recipe, Source, Tools, intake_file, mint,
 };
 use crate::stock::Expiry;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ impl Office {
         input_bytes: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Delivered, NotDone> {
-        self.deliver(variety, expiry, progress, |order, tools| {
+        self.deliver(variety, expiry, Source::default(), progress, |order, tools| {
             intake_file(order, profile, input, input_bytes, tools).map_err(Into::into)
         })
     }
@@ -56,16 +56,29 @@ impl Office {
         expiry: Expiry,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Delivered, NotDone> {
-        self.deliver(variety, expiry, progress, |order, tools| {
+        self.mint_for(Source::default(), variety, recipe, expiry, progress)
+    }
+
+    /// The same for an order.
+    pub(in crate::network) fn mint_for(
+        &self,
+        source: Source,
+        variety: &str,
+        recipe: &Recipe,
+        expiry: Expiry,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Delivered, NotDone> {
+        self.deliver(variety, expiry, source, progress, |order, tools| {
             let serial_prefix = format!("{}{:06}", recipe.serial_prefix, order.batch.0);
             mint(order, &Recipe { serial_prefix, ..recipe.clone() }, tools).map_err(Into::into)
         })
     }
 
-    fn deliver(
+    pub(in crate::network) fn deliver(
         &self,
         code: &str,
         expiry: Expiry,
+        source: Source,
         progress: &mut dyn FnMut(Progress),
         make: impl FnOnce(&DeliveryOrder, &mut Tools<'_, MappedDisk>) -> Result<Delivery, NotDone>,
     ) -> Result<Delivered, NotDone> {
@@ -95,7 +108,7 @@ impl Office {
         let counts = |batch| batches.counts(batch);
         let fingerprints = &**fingerprints;
         let mut tools = Tools { disk: &**disk, keys, fingerprints, counts: &counts, progress };
-        let delivery = make(&order, &mut tools)?;
+        let delivery = Delivery { source, ..make(&order, &mut tools)? };
         let blocks = delivery.blocks.len();
         let Done::Delivered { received: pins } = self.command(Command::Deliver(delivery))? else {
             unreachable!("a delivery is answered by one")
