@@ -44,8 +44,7 @@ impl Pinwheel {
         let (target, state) = (self.child.address.to_string(), self.data.join("loadgen"));
         let (target, terminals, state) = (target.as_str(), self.terminals.as_path(), state.as_path());
         let product = None;
-        let sales =
-            Sales { target, terminals, state, connections, window, rate, product, is_clear, time };
+        let sales = Sales { target, terminals, state, connections, window, rate, product, is_clear, time };
         let options = sales.options()?;
         // What the load before left to do, as filing what was sold, is not this one's.
         self.child.await_rest()?;

@@ -1,11 +1,11 @@
 //! Starts: how soon a network sells its first PIN with millions in stock, from a disk that nothing is cached of, and with
 //! as many sales in its journal that no checkpoint knows of, as after a kill.
 
+use crate::pinwheel::{self, Pinwheel};
+use crate::till::Till;
 use benches::floor::Floor;
 use benches::network::FACE_VALUE;
-use crate::pinwheel::{self, Pinwheel};
 use benches::process::{Child, Result, cpu_s};
-use crate::till::Till;
 use engine::admin::KeyRow;
 use engine::disk::lock::DirLock;
 use engine::disk::mapped::MappedDisk;

@@ -11,7 +11,7 @@ use std::path::Path;
 /// Moves stock round after round, and has the disk take in as much before each.
 pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     println!("-- {} PINs from a hub to a server, {} rounds", options.pins, options.rounds);
-    let site = Site::start(folder, options.rounds, options)?;
+    let site = Site::start(folder, options.rounds)?;
     let server = site.server("north", options.pins)?;
     let (mut rates, mut disk_rates, mut ratios, mut busy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for variety in 1..=options.rounds {
@@ -21,7 +21,9 @@ pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
         let start = site.release()?;
         let seconds = server.await_stock(variety, options.pins)?.duration_since(start).as_secs_f64();
         let rate = f64::from(options.pins) / seconds;
-        busy.push([site.hub.cpu_s() - before[0], server.child.cpu_s() - before[1]].map(|cpu_s| cpu_s / seconds));
+        busy.push(
+            [site.hub.cpu_s() - before[0], server.child.cpu_s() - before[1]].map(|cpu_s| cpu_s / seconds),
+        );
         rates.push(rate / 1e6);
         disk_rates.push(disk_rate / 1e6);
         ratios.push(rate * PIN_RECORD_BYTES as f64 / disk_rate);
@@ -34,7 +36,8 @@ pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     let rate = median(rates);
     Floor::at_least(PINS_PER_S_MIN / 1e6, "million PINs/s").print("move", rate);
     println!("  that is {:.0} MB/s of sealed records", rate * PIN_RECORD_BYTES as f64);
-    Floor::at_least(DISK_PART_MIN, "of the disk's rate").print("move, against writing and syncing alone", median(ratios));
+    Floor::at_least(DISK_PART_MIN, "of the disk's rate")
+        .print("move, against writing and syncing alone", median(ratios));
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use std::time::Instant;
 /// Writes files of these sizes, one after the other, each synced; bytes per second.
 pub(crate) fn write_rate(folder: &Path, files: usize, bytes: usize) -> Result<f64> {
     let folder = tempfile::tempdir_in(folder)?;
-    let content: Vec<u8> = (0..bytes).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let content: Vec<u8> =
+        (0..bytes).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
     let start = Instant::now();
     for file in 0..files {
         let mut file = File::create(folder.path().join(file.to_string()))?;

@@ -13,7 +13,7 @@ use std::time::Instant;
 /// Takes a file in, and is refused it the second time.
 pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     println!("-- a file of {PINS} PINs for a hub that has seen {}; issuing those …", options.known);
-    let site = Site::start(folder, 1, options)?;
+    let site = Site::start(folder, 1)?;
     mint(&site.hub_data(), &code(1), options.known)?;
     site.hub.await_rest()?;
     crate::settle();

@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p benches --bench stock [-- --rows move,paced,intake,requests,shipping] [--pins N] [--known N]
 //! [--rounds N] [--bulk-mib-per-s N]`. `--pins` is what moves in one round, `--known` what the hub has seen before the
-//! row `intake`, and the pace is the hub's for bulk, 0: none. Rows:
+//! row `intake`, and the pace is the hub's for bulk
+//! in the row `paced`, 0: none; in the others it has none. Rows:
 //!
 //! - `move`: stock in bulk from the hub to a server, from the moment at which the hub hears the request to the last IN
 //!   durable at the server; beside it what the disk takes in of files of the same sizes.
@@ -49,7 +50,7 @@ struct Options {
     /// PINs that the hub has seen before an intake.
     known: u32,
     rounds: usize,
-    /// The hub's pace for bulk in MiB/s; 0: none; `None`: what hubs have by default.
+    /// The hub's pace for bulk in the row `paced`, in MiB/s; 0: none; `None`: what hubs have by default.
     bulk_mib_per_s: Option<u32>,
 }
 
@@ -128,6 +129,6 @@ fn print_rounds(what: &str, unit: &str, values: &[f64]) {
 }
 
 const ROWS: &str = "move,paced,intake,requests,shipping";
-const PINS: u32 = 4_000_000;
+const PINS: u32 = 3_000_000;
 const KNOWN: u32 = 10_000_000;
 const ROUNDS: usize = 3;

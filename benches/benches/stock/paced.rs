@@ -10,49 +10,55 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Sells at half the peak without and with a move, round after round.
+/// Moves without sales and without a pace; then, with the hub's pace, sells at half the peak without and with a move,
+/// round after round.
 ///
 /// The server has core 0 and the load generator core 1, as in `limits`; the hub may use both, since there is no third.
 pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     println!("-- {} PINs move to a server that sells, {} rounds", options.pins, options.rounds);
-    let site = Site::start(folder, 1 + 2 * options.rounds, options)?;
+    let site = Site::start(folder, 1 + 2 * options.rounds)?;
     let server = site.server("north", options.pins)?;
     let terminals = site.terminals(CONNECTIONS, &server)?;
     let shop = Shop { server: &server, terminals, state: folder.join("loadgen") };
     site.stock(&server, FOR_SALE, options.pins)?;
     server.child.pin();
     pin(std::process::id(), &CLIENT_CORE.to_string());
+    let mut rounds = Rounds::default();
+    for variety in 2..2 + options.rounds {
+        let seconds = site.stock(&server, variety, options.pins)?;
+        rounds.alone.push(f64::from(options.pins) / seconds / 1e6);
+    }
+    let site = site.pace_hub(options.bulk_mib_per_s)?;
     let rest = || site.hub.await_rest().and_then(|()| server.child.await_rest());
     rest()?;
     let peak = shop.sell(None, PEAK_TIME, &|| {})?;
     let pace = peak.sold_in_time as f64 / PEAK_TIME.as_secs_f64() / 2.0;
-    println!("  the server's peak: {:.0} sales/s on {CONNECTIONS} connections; it sells half of that", pace * 2.0);
+    println!(
+        "  the server's peak: {:.0} sales/s on {CONNECTIONS} connections; it sells half of that",
+        pace * 2.0
+    );
 
-    let mut rounds = Rounds::default();
     for round in 0..options.rounds {
-        let (alone, beside) = (2 + 2 * round, 3 + 2 * round);
-        let seconds = site.stock(&server, alone, options.pins)?;
-        let rate_alone = f64::from(options.pins) / seconds;
-        rest()?;
-        // Not longer than the move can last.
-        let time = Duration::from_secs_f64((seconds * 0.8).clamp(TIME_S_MIN, TIME_S_MAX));
-        let without = shop.sell(Some(pace), time, &|| {})?;
-        site.hold(&server, beside, options.pins)?;
+        let variety = 2 + options.rounds + round;
+        let without = shop.sell(Some(pace), TIME, &|| {})?;
+        site.hold(&server, variety, options.pins)?;
         let released = RefCell::new(None);
-        let with = shop.sell(Some(pace), time, &|| *released.borrow_mut() = Some(site.release()))?;
+        let with = shop.sell(Some(pace), TIME, &|| *released.borrow_mut() = Some(site.release()))?;
         let start = released.into_inner().ok_or("the sales did not begin")??;
-        let (moved, looked) = (server.taken(beside)?, Instant::now());
-        let end = server.await_stock(beside, options.pins)?;
+        let (moved, looked) = (server.taken(variety)?, Instant::now());
+        let end = server.await_stock(variety, options.pins)?;
         let (moved, by) = if moved < u64::from(options.pins) {
             (moved, looked)
         } else {
-            println!("  the move of round {} ended before the sales did: a larger --pins tells more", round + 1);
+            println!(
+                "  the move of round {} ended before the sales did: a larger --pins tells more",
+                round + 1
+            );
             (u64::from(options.pins), end.min(looked))
         };
         let rate = moved as f64 / by.duration_since(start).as_secs_f64();
         rounds.p99_without.push(p99_ms(&without));
         rounds.p99_with.push(p99_ms(&with));
-        rounds.alone.push(rate_alone / 1e6);
         rounds.beside.push(rate / 1e6);
         rest()?;
     }
@@ -104,8 +110,7 @@ impl Shop<'_> {
             is_clear: false,
             time,
         };
-        let outcome =
-            loadgen::run::run_and_say_when(&sales.options()?, &mut std::io::sink(), started)?;
+        let outcome = loadgen::run::run_and_say_when(&sales.options()?, &mut std::io::sink(), started)?;
         match &outcome.verdict {
             Verdict::Valid => {}
             Verdict::Invalid(why) => println!("  a run says little: {}", why.join("; ")),
@@ -125,7 +130,7 @@ fn p99_ms(outcome: &Outcome) -> f64 {
 const FOR_SALE: usize = 1;
 const CONNECTIONS: usize = 50;
 const PEAK_TIME: Duration = Duration::from_secs(2);
-const TIME_S_MIN: f64 = 1.0;
-const TIME_S_MAX: f64 = 5.0;
+/// Half a second less than what a paced move of the default size lasts.
+const TIME: Duration = Duration::from_millis(2000);
 const SLOWER_MAX: f64 = 3.0;
 const MOVE_PART_MIN: f64 = 0.25;

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     let kinds = [("in bulk", Stream::Bulk), ("urgent, one PIN each", Stream::Urgent)];
     println!("-- requests of {NODES} nodes, {AT_ONCE} at a time of each, in bulk for {PINS_EACH} PINs");
-    let site = Site::start(folder, 1, options)?;
+    let site = Site::start(folder, 1)?;
     let tokens = (0..NODES).map(|node| Ok(site.admit(&format!("node-{node}"))?.parse()?));
     let tokens = tokens.collect::<Result<Vec<JoinToken>>>()?;
     mint(&site.hub_data(), &code(1), STOCK)?;
@@ -188,7 +188,9 @@ impl Node {
                 TakerAction::Record(Record::Received(fact) | Record::Refused(fact)) => {
                     taker.handle_recorded(fact.number);
                 }
-                TakerAction::Progress { number, bytes } => self.send(ToHub::Progress { stream, number, bytes }),
+                TakerAction::Progress { number, bytes } => {
+                    self.send(ToHub::Progress { stream, number, bytes })
+                }
                 TakerAction::Answer { number, accepted } => {
                     self.send(ToHub::Answer { stream, number, accepted });
                 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Sells at full speed while the hub hears nothing, then has it hear all of that.
 pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     println!("-- a journal shipped to the hub, {} rounds of {} PINs to sell", options.rounds, options.pins);
-    let site = Site::start(folder, options.rounds, options)?;
+    let site = Site::start(folder, options.rounds)?;
     let server = site.server("north", options.pins)?;
     let terminals = site.terminals(CONNECTIONS, &server)?;
     let (state, target) = (folder.join("loadgen"), server.child.address.to_string());

@@ -1,6 +1,5 @@
 //! A hub and its servers as processes, and stock that is asked for and held back until it is to move.
 
-use crate::Options;
 use benches::network::{add_terminals, command, done, furnish, mint, status, wait_for};
 use benches::process::{Child, Result};
 use engine::admin::{Reply, Request};
@@ -10,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// A hub with varieties `v1`, `v2` and so on, which are products 1, 2 and so on.
+/// A hub without a pace for bulk, with varieties `v1`, `v2` and so on, which are products 1, 2 and so on.
 pub(crate) struct Site {
     folder: PathBuf,
     varieties: usize,
@@ -25,20 +24,23 @@ pub(crate) struct Server {
 
 impl Site {
     /// Starts the hub.
-    pub(crate) fn start(folder: &Path, varieties: usize, options: &Options) -> Result<Self> {
-        let mut config = "data = \"hub\"\nlisten = \"127.0.0.1:0\"\n".to_owned();
-        if let Some(pace) = options.bulk_mib_per_s {
-            writeln!(config, "bulk_mib_per_s = {pace}")?;
-        }
-        let path = folder.join("hub.toml");
-        std::fs::write(&path, config)?;
-        let mut start = command(&folder.join("hub"))?;
-        start.args(["--json", "hub", "--config"]).arg(path);
-        let site = Self { folder: folder.to_owned(), varieties, hub: node(start)? };
+    pub(crate) fn start(folder: &Path, varieties: usize) -> Result<Self> {
+        let hub = start_hub(folder, "127.0.0.1:0", Some(0))?;
+        let site = Self { folder: folder.to_owned(), varieties, hub };
         let codes: Vec<_> = (1..=varieties).map(|number| (code(number), number as u32)).collect();
         let codes: Vec<_> = codes.iter().map(|(code, product)| (code.as_str(), *product)).collect();
         furnish(&site.hub_data(), &codes)?;
         Ok(site)
+    }
+
+    /// Starts the hub again at the same address with another pace for bulk in MiB/s, 0: none, `None`: what hubs have by
+    /// default.
+    pub(crate) fn pace_hub(self, bulk_mib_per_s: Option<u32>) -> Result<Self> {
+        let Self { folder, varieties, hub } = self;
+        let address = hub.address.to_string();
+        hub.end()?;
+        let hub = start_hub(&folder, &address, bulk_mib_per_s)?;
+        Ok(Self { folder, varieties, hub })
     }
 
     /// The hub's data directory.
@@ -57,7 +59,8 @@ impl Site {
     /// Starts a server that wants so many PINs of every variety, with one worker.
     pub(crate) fn server(&self, name: &str, pins: u32) -> Result<Server> {
         std::fs::write(self.folder.join("token"), self.admit(name)?)?;
-        let mut config = format!("data = {name:?}\nlisten = \"127.0.0.1:0\"\nhub = [\"{}\"]\n", self.hub.address);
+        let mut config =
+            format!("data = {name:?}\nlisten = \"127.0.0.1:0\"\nhub = [\"{}\"]\n", self.hub.address);
         config.push_str("token_file = \"token\"\nworkers = 1\nclear = true\n");
         writeln!(config, "levels = {{ low = {pins}, target = {pins}, high = {pins} }}")?;
         let path = self.folder.join(format!("{name}.toml"));
@@ -136,6 +139,18 @@ fn taken(status: &Status, variety: usize) -> u64 {
 /// The code of a variety.
 pub(crate) fn code(variety: usize) -> String {
     format!("v{variety}")
+}
+
+fn start_hub(folder: &Path, listen: &str, bulk_mib_per_s: Option<u32>) -> Result<Child> {
+    let mut config = format!("data = \"hub\"\nlisten = \"{listen}\"\n");
+    if let Some(pace) = bulk_mib_per_s {
+        writeln!(config, "bulk_mib_per_s = {pace}")?;
+    }
+    let path = folder.join("hub.toml");
+    std::fs::write(&path, config)?;
+    let mut start = command(&folder.join("hub"))?;
+    start.args(["--json", "hub", "--config"]).arg(path);
+    node(start)
 }
 
 /// A node, free to use every core.
