@@ -129,6 +129,6 @@ fn print_rounds(what: &str, unit: &str, values: &[f64]) {
 }
 
 const ROWS: &str = "move,paced,intake,requests,shipping";
-const PINS: u32 = 3_000_000;
+const PINS: u32 = 2_400_000;
 const KNOWN: u32 = 10_000_000;
 const ROUNDS: usize = 3;

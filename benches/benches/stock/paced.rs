@@ -40,6 +40,7 @@ pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
 
     for round in 0..options.rounds {
         let variety = 2 + options.rounds + round;
+        crate::settle();
         let without = shop.sell(Some(pace), TIME, &|| {})?;
         site.hold(&server, variety, options.pins)?;
         let released = RefCell::new(None);

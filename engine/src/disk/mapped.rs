@@ -119,7 +119,20 @@ impl Disk for MappedDisk {
     }
 
     fn write(&self, path: &str, parts: &[&[u8]]) -> Result<(), DiskError> {
-        let write = |file: &mut File| parts.iter().try_for_each(|part| file.write_all(part));
+        let write = |file: &mut File| {
+            // What waits for the disk meanwhile, as the journal of a node that sells, then waits for a slice and not
+            // for the whole.
+            let mut unsynced = 0;
+            for slice in parts.iter().flat_map(|part| part.chunks(WRITE_BYTES)) {
+                if unsynced + slice.len() > WRITE_BYTES {
+                    file.sync_data()?;
+                    unsynced = 0;
+                }
+                file.write_all(slice)?;
+                unsynced += slice.len();
+            }
+            Ok(())
+        };
         self.install(&self.absolute(path), "write", write)
     }
 
@@ -500,6 +513,8 @@ static LINES: [Line; LINES_MAX] = [const {
         name: [const { AtomicU8::new(0) }; NAME_BYTES_MAX],
     }
 }; LINES_MAX];
+/// Bytes that are written before they are synced.
+const WRITE_BYTES: usize = 512 << 10;
 /// Files up to this size are read, not mapped.
 const SMALL_BYTES_MAX: u64 = 16 << 10;
 const LINES_MAX: usize = 4096;

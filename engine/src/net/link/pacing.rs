@@ -1,6 +1,7 @@
 //! A token bucket: what may be sent in bulk now.
 
-/// Fills with `rate` bytes in every second up to a twentieth of that, or one frame if that is more.
+/// Fills with `rate` bytes in every second up to a hundredth of that, or one frame if that is more: a burst
+/// keeps a processor and a disk from what is urgent for as long as it lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     /// In bytes per second; `None`: everything may go at once.
@@ -36,7 +37,7 @@ impl Bucket {
     }
 }
 
-const BURSTS_PER_S: u64 = 20;
+const BURSTS_PER_S: u64 = 100;
 const BURST_BYTES_MIN: u64 = 64 * 1024;
 
 #[cfg(test)]
@@ -53,8 +54,8 @@ mod tests {
             bucket.spend(now);
             sent += now as u64;
         }
-        assert!((rate..=rate + rate / 20).contains(&sent), "{sent}");
-        assert_eq!(bucket.available(1_000_000), 500_000, "idle time is not saved up");
+        assert!((rate..=rate + rate / 100).contains(&sent), "{sent}");
+        assert_eq!(bucket.available(1_000_000), 100_000, "idle time is not saved up");
         assert_eq!(Bucket::new(None, 0).available(0), usize::MAX);
     }
 
