@@ -2,7 +2,7 @@
 
 use super::bookkeeping::BookkeepingMessage;
 use super::hub::{Batches, HubMessage, LiveHub, ask_hub, command_hub};
-use crate::audit::{Report, SegmentBook, SellerBooks, Tally, audit};
+use crate::audit::{Report, SellerBooks, Tally, audit};
 use crate::disk::mapped::MappedDisk;
 use crate::hub::{Command, CommandError, Done, HubError};
 use crate::ids::{BatchId, BlockId, SellerId, VarietyId};
@@ -10,9 +10,8 @@ use crate::intake::{
     BLOCKS_RESERVED, Delivery, DeliveryOrder, FingerprintStore, IntakeError, MintError, Profile, Progress,
     Recipe, Tools, intake_file, mint,
 };
-use crate::journal::record::Stream;
 use crate::journal::{JournalError, JournalReader, Position, Space};
-use crate::ledger::{Ledger, Spans};
+use crate::ledger::Ledger;
 use crate::net::{Clock, Random, Seats, Stats};
 use crate::registry::Registry;
 use crate::stock::record::serial_of;
@@ -411,36 +410,5 @@ fn tallies_of(books: &SellerBooks) -> BTreeMap<u32, Tally> {
 
 /// A seller's side of the audit, from its durable fold.
 pub(super) fn seller_books(seller: SellerId, position: Position, ledger: &Ledger) -> SellerBooks {
-    let streams = [Stream::Bulk, Stream::Urgent];
-    let refused = streams.into_iter().flat_map(|stream| {
-        let outcomes = ledger.taken(stream).outcomes.iter();
-        outcomes.filter(|(_, (_, accepted))| !accepted).map(move |(number, _)| (stream, *number))
-    });
-    let mut segments = Vec::new();
-    for held in ledger.inventory.holdings() {
-        let mut own = Spans::of(held.span.start, held.span.end);
-        for &(start, end) in held.gone.intervals() {
-            own.remove(start, end);
-        }
-        for &(start, end) in own.intervals() {
-            let within = |spans: &Spans| {
-                let clipped = spans.intervals().iter().map(|&(from, to)| (from.max(start), to.min(end)));
-                clipped.filter(|(from, to)| from < to).collect()
-            };
-            segments.push(SegmentBook {
-                span: crate::ids::Span { start, end, ..held.span },
-                generation: held.generation,
-                variety: held.variety,
-                sold: within(&held.sold),
-                withdrawn: within(&held.withdrawn),
-            });
-        }
-    }
-    SellerBooks {
-        seller,
-        position: position.0,
-        watermarks: streams.map(|stream| ledger.taken(stream).highest),
-        refused: refused.collect(),
-        segments,
-    }
+    SellerBooks::new(seller, position, ledger)
 }
