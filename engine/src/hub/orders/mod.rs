@@ -109,7 +109,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let needs = self.nodes.values().flat_map(|node| &node.needs);
         let needs = needs.filter(|need| need.variety == variety);
         let asked: u64 = needs.map(|need| u64::from(need.wanted - need.granted)).sum();
-        asked.saturating_sub(self.shelf.count(variety))
+        let life_days = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
+        asked.saturating_sub(self.shelf.count(variety, self.now_ms, life_days))
     }
 
     /// The smoothed rate of sales in the whole network. While there is nothing to sell, silence says nothing.
