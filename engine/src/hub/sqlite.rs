@@ -365,7 +365,7 @@ fn read_node(row: &Row<'_>) -> Result<NodeRow, StoreError> {
         journal_acked: unsigned(row.get(5)?),
         taken: unsigned(row.get(6)?),
         returns: decode_returns(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?)?,
-        drain: read_drain(row, 9)?,
+        drain: read_drain(row, 8)?,
     })
 }
 
