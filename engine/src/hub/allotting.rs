@@ -150,7 +150,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let Some(live) = self.nodes.get_mut(&node) else { return };
         let Some(need) = live.needs.iter_mut().find(|need| need.id == request) else { return };
         need.wait = Some(wait);
-        if need.is_urgent && coming == 0 {
+        // A node without room for it is not told that there is none: an answer of none is final for the terminal.
+        if need.is_urgent && coming == 0 && wait != Wait::NoRoom {
             self.answer_urgent(node, request, 0);
         }
     }

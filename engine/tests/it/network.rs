@@ -269,9 +269,9 @@ fn h01_law_3_kills_of_either_end_in_mid_transfer_neither_lose_nor_double_a_pin()
     let mut server = site.server("north", wire.address, &settings);
     let mut sold = Vec::new();
     for round in 1..=ROUNDS {
-        hub.mint("v1", 10_000);
         // A block of 10,000 PINs is 640,000 bytes: the kill comes at another place each time.
         let begun = wire.bytes();
+        hub.mint("v1", 10_000);
         let until = Instant::now() + Duration::from_secs(20);
         while wire.bytes() < begun + round * 50_000 && Instant::now() < until {
             std::thread::yield_now();
