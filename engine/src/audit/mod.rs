@@ -36,10 +36,8 @@ pub struct HubBooks {
 /// How far the hub has come with what one seller gives back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakerBook {
-    /// The highest number taken or refused.
-    pub watermark: u64,
-    /// The numbers up to it that were refused and of which the seller may not know yet. Others may be left out.
-    pub refused: Vec<u64>,
+    /// How those ended of which the seller may not know yet, by number: taken or refused.
+    pub outcomes: BTreeMap<u64, bool>,
 }
 
 /// A segment that came back.

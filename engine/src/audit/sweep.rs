@@ -1,7 +1,7 @@
 //! One walk over each block, along all borders of what anyone claims.
 
 use super::report::{Finding, FindingKind, Report, Tally};
-use super::{HubBooks, PieceBook, SellerBooks};
+use super::{HubBooks, PieceBook, ReturnedBook, SellerBooks};
 use crate::hub::books::Place;
 use crate::ids::{BlockId, SellerId, VarietyId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,10 +85,12 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
     report
 }
 
-/// Whether the hub has taken what a seller gave back.
+/// Whether the hub has taken what a seller gave back. An outcome that it has forgotten by now the seller learned after its
+/// books were read, and not long ago.
 fn has_taken(hub: &HubBooks, seller: &SellerBooks, number: u64) -> bool {
-    let taker = hub.takers.get(&seller.seller);
-    taker.is_some_and(|taker| number <= taker.watermark && !taker.refused.contains(&number))
+    let known = hub.takers.get(&seller.seller).and_then(|taker| taker.outcomes.get(&number).copied());
+    let is_this = |returned: &ReturnedBook| (returned.seller, returned.number) == (seller.seller, number);
+    known.unwrap_or_else(|| hub.returned.iter().any(is_this))
 }
 
 fn claim_of(piece: &PieceBook, sellers: &BTreeMap<SellerId, &SellerBooks>) -> Claim {
@@ -174,7 +176,7 @@ fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], repo
 fn without_returned(claims: &[Claim]) -> Vec<Claim> {
     let has_returned = |seller: u32| claims.contains(&Claim::Returned(seller));
     let stays = |claim: &&Claim| match **claim {
-        Claim::Stock(seller, ..) => !has_returned(seller),
+        Claim::Stock(seller, ..) | Claim::Returning(seller, ..) => !has_returned(seller),
         Claim::Returned(_) => false,
         _ => true,
     };

@@ -106,7 +106,7 @@ fn returning() -> (HubBooks, Vec<SellerBooks>) {
 fn take_back(hub: &mut HubBooks) {
     hub.pieces[0].span.end = 300;
     hub.pieces.push(PieceBook { span: span(300, 400), generation: 3, place: Place::Hub });
-    hub.takers.insert(A, TakerBook { watermark: 1, refused: Vec::new() });
+    hub.takers.insert(A, TakerBook { outcomes: [(1, true)].into() });
     hub.returned.push(ReturnedBook { seller: A, number: 1, span: span(300, 400), generation: 3 });
 }
 
@@ -116,12 +116,26 @@ fn what_a_seller_gives_back_is_in_transfer_until_the_hub_has_taken_it() {
     let report = audit(&hub, &sellers);
     assert!(report.balanced, "{report}");
     assert_eq!(report.varieties[&3].in_transfer, 200);
-    hub.takers.insert(A, TakerBook { watermark: 1, refused: vec![1] });
+    hub.takers.insert(A, TakerBook { outcomes: [(1, false)].into() });
     assert_eq!(audit(&hub, &sellers).varieties[&3].in_transfer, 200, "refused, and A does not know");
+    hub.takers.insert(A, TakerBook::default());
+    assert!(audit(&hub, &sellers).balanced, "A knows by now, and the hub has forgotten it");
     take_back(&mut hub);
     let report = audit(&hub, &sellers);
     assert!(report.balanced, "{report}");
     assert_eq!((report.varieties[&3].in_transfer, report.varieties[&3].hub), (100, 500));
+    hub.takers.insert(A, TakerBook::default());
+    assert!(audit(&hub, &sellers).balanced, "taken, and forgotten since");
+}
+
+#[test]
+fn what_was_refused_and_came_back_at_the_second_try_while_the_books_were_read_is_in_one_place() {
+    let (mut hub, sellers) = returning();
+    take_back(&mut hub);
+    hub.takers.insert(A, TakerBook::default());
+    hub.returned[0].number = 2;
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
 }
 
 #[test]

@@ -203,11 +203,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
             place: row.place,
         };
         let taker = |row: &NodeRow| {
-            let refused = row.returns.iter().filter(|(_, (_, accepted))| !accepted);
-            (
-                row.seller,
-                TakerBook { watermark: row.taken, refused: refused.map(|(number, _)| *number).collect() },
-            )
+            let outcomes = row.returns.iter().map(|(number, (_, accepted))| (*number, *accepted));
+            (row.seller, TakerBook { outcomes: outcomes.collect() })
         };
         let returned = |row: &MoveRow| ReturnedBook {
             seller: row.node,
@@ -360,7 +357,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 result.map_err(NodeFault::from)
             }
             ToHub::Answer { stream, number, accepted } => {
-                let result = node.giver(stream).handle_answer(number, accepted);
+                let result = node.handle_answer(stream, number, accepted);
                 self.run_giver(from, stream, false)?;
                 result.map_err(NodeFault::from)
             }

@@ -14,7 +14,7 @@ use crate::ledger::Taken;
 use crate::link::{Offer, Report, StockReport};
 use crate::policy::{Reason, Wait};
 use crate::stock::{NodeKeys, WrappedKey};
-use crate::transfer::{Giver, Taker};
+use crate::transfer::{Giver, Taker, TransferFault};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use zeroize::Zeroizing;
@@ -244,9 +244,27 @@ impl Node {
         self.stock = report.stock.iter().map(reported).collect();
     }
 
+    /// The taker of a transfer answers. What it has taken is part of what it has from now on: its next report says so.
+    pub(super) fn handle_answer(
+        &mut self,
+        stream: Stream,
+        number: u64,
+        accepted: bool,
+    ) -> Result<(), TransferFault> {
+        let giver = &mut self.givers[stream as usize];
+        let fact = giver.unanswered().find(|fact| fact.number == number).copied();
+        giver.handle_answer(number, accepted)?;
+        if let Some(fact) = fact.filter(|_| accepted)
+            && let Some(reported) = self.stock.get_mut(&fact.variety)
+        {
+            reported.came += u64::from(fact.span.len());
+        }
+        Ok(())
+    }
+
     /// PINs of a variety that are on their way to the node, or promised to it.
     pub(super) fn in_flight(&self, variety: VarietyId) -> u64 {
-        let open = self.givers.iter().flat_map(Giver::open).filter(|fact| fact.variety == variety);
+        let open = self.givers.iter().flat_map(Giver::unanswered).filter(|fact| fact.variety == variety);
         open.map(|fact| u64::from(fact.span.len())).sum::<u64>() + self.promised(variety)
     }
 

@@ -181,13 +181,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// The node has taken a segment, or has refused it, and that is durable here.
     fn handle_given_away(&mut self, node: SellerId, fact: &TransferFact, accepted: bool) {
         self.dirty.insert(fact.variety);
-        let Some(live) = self.nodes.get_mut(&node) else { return };
-        if accepted {
-            if let Some(reported) = live.stock.get_mut(&fact.variety) {
-                reported.came += u64::from(fact.span.len());
-            }
-            return;
-        }
+        let Some(live) = self.nodes.get_mut(&node).filter(|_| !accepted) else { return };
         live.rests_until_ms = self.now_ms + REFUSED_REST_MS;
         self.shelf.put(&self.books, fact.span);
         self.put_out(Output::Alarm(Alarm::Refused { node, number: fact.number }));
