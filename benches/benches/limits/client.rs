@@ -1,6 +1,6 @@
 //! A closed loop on bare sockets, and what a loop measured.
 
-use crate::process::{Child, Result, cpu_s};
+use benches::process::{Child, Result, cpu_s};
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};

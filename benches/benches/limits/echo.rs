@@ -1,7 +1,7 @@
 //! Two servers that do nothing but answer: what sockets cost, and what sockets and syncs cost.
 
 use crate::client::ECHO;
-use crate::process::Result;
+use benches::process::Result;
 use engine::disk::lock::DirLock;
 use engine::disk::mapped::MappedDisk;
 use engine::disk::{Disk, Region};

@@ -1,9 +1,10 @@
 //! What a terminal that is logged in and silent costs the server in memory: the growth of a whole network's process.
 
-use crate::floor::Floor;
 use crate::pinwheel::{self, Pinwheel};
-use crate::process::Result;
 use crate::till::Till;
+use benches::floor::Floor;
+use benches::network::FACE_VALUE;
+use benches::process::Result;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub(crate) fn measure(data: &Path) -> Result<()> {
     let vend = |tills: &mut [Till]| -> Result<Memory> {
         for tills in tills.chunks_mut(TILLS_AT_ONCE) {
             for till in &mut *tills {
-                till.vend(WINDOW, pinwheel::PRODUCT, pinwheel::FACE_VALUE)?;
+                till.vend(WINDOW, pinwheel::PRODUCT, FACE_VALUE)?;
             }
             for till in tills {
                 for _ in 0..WINDOW {

@@ -9,29 +9,23 @@
 
 mod client;
 mod echo;
-mod floor;
 mod idle;
 mod paced;
 mod pinwheel;
-mod process;
 mod redis;
 mod restart;
 mod till;
 
+use benches::process::{CLIENT_CORE, Child, Result, pin};
 use client::Measured;
-use process::{Child, Result, pin};
 use std::path::PathBuf;
 use std::time::Duration;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().collect();
     // The servers are this program again.
+    benches::network::become_pinwheel();
+    let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [pinwheel::NAME, ..] => {
-            let code = engine::cli::main();
-            // An exit code cannot be turned into an error.
-            std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
-        }
         [_, "serve-echo"] => return echo::serve(),
         [_, "serve-durable", folder] => return echo::serve_durable(folder),
         _ => {}
@@ -337,8 +331,6 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 const HEAD: &str =
     "subject             answers/s   p50 µs   p99 µs  p99.9 µs     CPU  /durable  /always  CPU/dur.";
-const SERVER_CORE: u32 = 0;
-const CLIENT_CORE: u32 = 1;
 const LOADS: &str = "50,1000,4000,9000,50x64,paced,idle,cold,recovery";
 const RESTART_PINS: u32 = 10_000_000;
 const PACED_CONNECTIONS: usize = 50;

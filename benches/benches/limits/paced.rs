@@ -3,7 +3,7 @@
 //! It sleeps and wakes as the load generator does, so that both pay the same for processors that rest in between.
 
 use crate::client::{Measured, Shape, connect};
-use crate::process::{Child, Result};
+use benches::process::{Child, Result};
 use hdrhistogram::Histogram;
 use loadgen::alarm::Alarm;
 use mio::net::TcpStream;

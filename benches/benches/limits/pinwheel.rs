@@ -1,18 +1,13 @@
 //! A whole network in a child process, loaded by the load generator.
 
 use crate::client::Measured;
-use crate::process::{Child, Result};
-use engine::admin::{KeyRow, MintOrder, Reply, Request, VarietyRow, ask};
-use loadgen::options::{Rate, RecheckChoice, RunOptions};
+use benches::network::{Sales, add_terminals, command, furnish, mint, status};
+use benches::process::{Child, Result};
+use engine::admin::KeyRow;
 use loadgen::outcome::Verdict;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-
-/// What this program is called when it is to be the network.
-pub(crate) const NAME: &str = "pinwheel";
 
 /// A running network.
 pub(crate) struct Pinwheel {
@@ -27,19 +22,9 @@ impl Pinwheel {
         let child = up(data, "127.0.0.1:0", stock)?;
         child.unpin();
         let file = data.join("limits.csv");
-        done(data, &Request::AddDealer { name: "Limits".to_owned() })?;
-        done(data, &Request::AddVariety(variety()))?;
-        let (count, out) = (terminals.to_string(), file.display().to_string());
-        let added = command(data)?.args(["terminal", "add", "--count", &count, "--out", &out]).status()?;
-        if !added.success() {
-            return Err("no terminals were added".into());
-        }
-        let mut left = stock;
-        while left > 0 {
-            let now = left.min(MINT_MAX);
-            done(data, &Request::Mint(order(now)))?;
-            left -= now;
-        }
+        furnish(data, &[(VARIETY, PRODUCT)])?;
+        add_terminals(data, terminals, &file)?;
+        mint(data, VARIETY, stock)?;
         let network = Self { child, data: data.to_owned(), terminals: file };
         network.await_stock(u64::from(stock))?;
         network.child.await_rest()?;
@@ -56,29 +41,11 @@ impl Pinwheel {
         is_clear: bool,
         time: Duration,
     ) -> Result<Measured> {
-        let options = RunOptions {
-            target: self.child.address.to_string(),
-            terminals: vec![self.terminals.display().to_string(), connections.to_string()],
-            window: u16::try_from(window)?,
-            rate: rate.map_or(Rate::Max, Rate::PerSecond),
-            duration: time,
-            poisson: false,
-            threads: Some(1),
-            product: None,
-            face: None,
-            clear: is_clear,
-            chacha: false,
-            reply_timeout: Duration::from_secs(10),
-            recheck: RecheckChoice::None,
-            books: None,
-            shared: false,
-            until_empty: false,
-            state: self.data.join("loadgen"),
-            json: false,
-            hlog: None,
-            report: None,
-            quiet: true,
-        };
+        let (target, state) = (self.child.address.to_string(), self.data.join("loadgen"));
+        let (target, terminals, state) = (target.as_str(), self.terminals.as_path(), state.as_path());
+        let product = None;
+        let sales = Sales { target, terminals, state, connections, window, rate, product, is_clear, time };
+        let options = sales.options()?;
         // What the load before left to do, as filing what was sold, is not this one's.
         self.child.await_rest()?;
         let is_over = AtomicBool::new(false);
@@ -123,15 +90,13 @@ impl Pinwheel {
     fn await_stock(&self, stock: u64) -> Result<()> {
         let until = Instant::now() + STOCK_TIME_MAX;
         loop {
-            if let Reply::Status(status) = done(&self.data, &Request::Status)? {
-                let sellable: u64 = status.varieties.iter().map(|variety| variety.sellable).sum();
-                if sellable >= stock {
-                    return Ok(());
-                }
-                if Instant::now() > until {
-                    println!("only {sellable} of {stock} PINs can be sold at once");
-                    return Ok(());
-                }
+            let sellable: u64 = status(&self.data)?.varieties.iter().map(|variety| variety.sellable).sum();
+            if sellable >= stock {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                println!("only {sellable} of {stock} PINs can be sold at once");
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -172,42 +137,7 @@ fn key_row(line: &str) -> Option<KeyRow> {
     })
 }
 
-/// This program as the `pinwheel` command.
-fn command(data: &Path) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg0(NAME).arg("--data").arg(data).env("PINWHEEL_LOG", "warn");
-    Ok(command)
-}
-
-fn done(data: &Path, request: &Request) -> Result<Reply> {
-    match ask(data, request, None, drop)? {
-        Reply::No { reason } => Err(reason.into()),
-        reply => Ok(reply),
-    }
-}
-
-fn variety() -> VarietyRow {
-    VarietyRow {
-        id: 0,
-        code: VARIETY.to_owned(),
-        product: PRODUCT,
-        face_value: FACE_VALUE,
-        currency: "ZAR".to_owned(),
-        currency_digits: 2,
-        name: "Limits".to_owned(),
-        receipt: String::new(),
-        minimum_life_days: 0,
-    }
-}
-
-fn order(count: u32) -> MintOrder {
-    MintOrder { variety: VARIETY.to_owned(), count, length: 16, letters: false, check: false, expiry: 0 }
-}
-
 /// What is sold.
 pub(crate) const PRODUCT: u32 = 1;
-/// At this price.
-pub(crate) const FACE_VALUE: u64 = 1000;
 const VARIETY: &str = "limits";
-const MINT_MAX: u32 = 1_000_000;
 const STOCK_TIME_MAX: Duration = Duration::from_secs(60);

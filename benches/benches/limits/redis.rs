@@ -1,6 +1,6 @@
 //! Redis as a seller of list elements, with every change synced before its answer, and once a second.
 
-use crate::process::{Child, Result};
+use benches::process::{Child, Result};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

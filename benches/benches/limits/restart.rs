@@ -1,10 +1,11 @@
 //! Starts: how soon a network sells its first PIN with millions in stock, from a disk that nothing is cached of, and with
 //! as many sales in its journal that no checkpoint knows of, as after a kill.
 
-use crate::floor::Floor;
 use crate::pinwheel::{self, Pinwheel};
-use crate::process::{Child, Result, cpu_s};
 use crate::till::Till;
+use benches::floor::Floor;
+use benches::network::FACE_VALUE;
+use benches::process::{Child, Result, cpu_s};
 use engine::admin::KeyRow;
 use engine::disk::lock::DirLock;
 use engine::disk::mapped::MappedDisk;
@@ -89,7 +90,7 @@ impl Stocked {
 /// Buys one PIN.
 fn buy(address: SocketAddr, key: &KeyRow) -> Result<()> {
     let mut till = Till::log_in(address, key)?;
-    till.vend(1, pinwheel::PRODUCT, pinwheel::FACE_VALUE)?;
+    till.vend(1, pinwheel::PRODUCT, FACE_VALUE)?;
     if till.takes_pin()? { Ok(()) } else { Err("no PIN yet".into()) }
 }
 

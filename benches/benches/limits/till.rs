@@ -1,6 +1,6 @@
 //! Terminals that talk sealed over blocking sockets, many questions at a time.
 
-use crate::process::Result;
+use benches::process::Result;
 use engine::admin::KeyRow;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -17,6 +17,13 @@ pub(super) struct HubConfig {
     pub(super) data: PathBuf,
     /// Where servers connect.
     pub(super) listen: SocketAddr,
+    /// What all servers together are sent in bulk, in MiB per second; 0: no limit.
+    #[serde(default = "bulk_mib_per_s")]
+    pub(super) bulk_mib_per_s: u32,
+}
+
+fn bulk_mib_per_s() -> u32 {
+    64
 }
 
 /// How to run a server.
@@ -85,6 +92,8 @@ pub(super) const HUB_EXAMPLE: &str = r#"# A hub: `pinwheel hub --config hub.toml
 data = "hub-data"
 # Where servers connect. Links are always sealed.
 listen = "127.0.0.1:7700"
+
+# bulk_mib_per_s = 64  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
 "#;
 
 /// What `pinwheel server --example` prints.
@@ -123,7 +132,7 @@ mod tests {
     #[test]
     fn the_examples_can_be_read() {
         let hub: HubConfig = toml::from_str(HUB_EXAMPLE).unwrap();
-        assert_eq!(hub.data, Path::new("hub-data"));
+        assert_eq!((hub.data.as_path(), hub.bulk_mib_per_s), (Path::new("hub-data"), bulk_mib_per_s()));
         let server: ServerConfig = toml::from_str(SERVER_EXAMPLE).unwrap();
         assert_eq!((server.workers, server.clear, server.segment_mib), (0, false, 64));
         assert_eq!(server.levels, LevelRule::Fixed(Levels::new(5_000, 20_000, 40_000).unwrap()));

@@ -20,7 +20,8 @@ pub(super) fn hub(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
     let data = caller.directory(&base, &config.data);
     prepare(&data)?;
     let (links, address) = listen(config.listen)?;
-    let hub = Some(HubOptions { data: data.clone(), links: Some(links) });
+    let bulk_bytes_per_s = (config.bulk_mib_per_s > 0).then(|| u64::from(config.bulk_mib_per_s) << 20);
+    let hub = Some(HubOptions { data: data.clone(), links: Some(links), bulk_bytes_per_s });
     let options = Options { data: data.clone(), hub, sellers: Vec::new(), clock, random, fatal };
     run(
         options,

@@ -133,7 +133,7 @@ pub(super) fn start(
     database: PathBuf,
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
-    links: Option<TcpListener>,
+    links: Option<(TcpListener, LinkOptions)>,
     may_be_absent: bool,
     supply: Option<(Supply, Nudge)>,
     clock: Clock,
@@ -157,12 +157,12 @@ pub(super) fn start(
     }
     // Operators wait for their answers, and nodes keep to the link's protocol: what is on its way is bounded.
     let (sender, messages) = unbounded();
-    let server = links.map(|listener| {
+    let server = links.map(|(listener, options)| {
         let hub = sender.clone();
         // When the hub's thread has ended, so will the process.
         let deliver = move |event| drop(hub.send(HubMessage::Link(event)));
         let keyring = Arc::clone(&keyring);
-        LinkServer::start(listener, keyring, deliver, clock, random, LinkOptions::default())
+        LinkServer::start(listener, keyring, deliver, clock, random, options)
     });
     let server = server.transpose().map_err(Failure::Poll)?;
     let desk = Desk {

@@ -11,6 +11,7 @@ use crate::intake::FingerprintStore;
 use crate::journal::batch::Batch;
 use crate::journal::{Position, Record};
 use crate::ledger::Ledger;
+use crate::net::link::LinkOptions;
 use crate::net::{Clock, Random};
 use crate::stock::NodeKeys;
 use crossbeam::channel::{Receiver, Sender};
@@ -63,7 +64,7 @@ pub(super) fn start(
     random: Random,
     fatal: fn(&Failure) -> !,
 ) -> Result<HubNode, Failure> {
-    let HubOptions { data, links } = options;
+    let HubOptions { data, links, bulk_bytes_per_s } = options;
     let disk = Arc::new(MappedDisk::open(lock, "")?);
     let fresh = || {
         let mut key = [0; 32];
@@ -84,7 +85,7 @@ pub(super) fn start(
         data.join("hub.db"),
         Arc::clone(&disk),
         Arc::clone(&keys),
-        links,
+        links.map(|links| (links, LinkOptions { bulk_bytes_per_s, ..LinkOptions::default() })),
         may_be_absent,
         supply,
         clock,

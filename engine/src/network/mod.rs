@@ -68,6 +68,8 @@ pub struct HubOptions {
     pub data: PathBuf,
     /// Where nodes connect; `None`: only the stores are opened, for a command that works on them while nothing runs.
     pub links: Option<TcpListener>,
+    /// What all nodes together are sent in bulk, in bytes per second; `None`: no limit.
+    pub bulk_bytes_per_s: Option<u64>,
 }
 
 /// How to run a seller.
@@ -127,7 +129,7 @@ impl Options {
         fatal: fn(&Failure) -> !,
     ) -> Result<Self, Failure> {
         let links = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map_err(Failure::Poll)?;
-        let hub = Some(HubOptions { data: data.join(HUB), links: Some(links) });
+        let hub = Some(HubOptions { data: data.join(HUB), links: Some(links), bulk_bytes_per_s: None });
         let seller = |(at, selling)| {
             let name = format!("{SERVER}{}", at + 1);
             let data = data.join(&name);
@@ -147,14 +149,14 @@ impl Options {
         let is_hub = |data: &Path| data.join("hub.db").exists();
         let (mut hub, mut sellers) = (None, Vec::new());
         if data.join(HUB).exists() {
-            hub = Some(HubOptions { data: data.join(HUB), links: None });
+            hub = Some(HubOptions { data: data.join(HUB), links: None, bulk_bytes_per_s: None });
             let names = (1..).map(|number| format!("{SERVER}{number}"));
             sellers.extend(names.map_while(|name| {
                 let data = data.join(&name);
                 join::joined(&data).map(|_| seller(&data, Upstream::Here { name }))
             }));
         } else if is_hub(data) {
-            hub = Some(HubOptions { data: data.to_owned(), links: None });
+            hub = Some(HubOptions { data: data.to_owned(), links: None, bulk_bytes_per_s: None });
         } else if join::joined(data).is_some() {
             sellers.push(seller(data, Upstream::At { addresses: Vec::new(), token: None }));
         }

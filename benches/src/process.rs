@@ -1,6 +1,5 @@
-//! Server processes: this program again or another, on their own core, with their processor time.
+//! Server processes: this program again or another, with their processor time and the cores that they have.
 
-use crate::SERVER_CORE;
 use std::error::Error;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -8,24 +7,32 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+/// What a benchmark's step comes to.
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A server; it ends with this value.
-pub(crate) struct Child {
+/// A server; it is killed with this value.
+pub struct Child {
     process: std::process::Child,
-    pub(crate) address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Child {
     /// This program as a server, which says its address on its first line.
-    pub(crate) fn this(name: &str, arguments: &[&str]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// As [`Child::start`].
+    pub fn this(name: &str, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg0(name).args(arguments);
         Self::start(command, |line| line.trim().parse().ok())
     }
 
-    /// Starts a server and waits for the line from which `address` can tell where it listens.
-    pub(crate) fn start(mut command: Command, address: impl Fn(&str) -> Option<SocketAddr>) -> Result<Self> {
+    /// Starts a server on the servers' core and waits for the line from which `address` can tell where it listens.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends without such a line.
+    pub fn start(mut command: Command, address: impl Fn(&str) -> Option<SocketAddr>) -> Result<Self> {
         let mut process = command.stdout(Stdio::piped()).spawn()?;
         let stdout = process.stdout.take().ok_or("its output was asked for")?;
         let mut lines = BufReader::new(stdout).lines();
@@ -43,12 +50,17 @@ impl Child {
     }
 
     /// Puts it with all its threads on the servers' core.
-    pub(crate) fn pin(&self) {
-        pin(self.process.id(), &SERVER_CORE.to_string());
+    pub fn pin(&self) {
+        self.pin_to(SERVER_CORE);
+    }
+
+    /// Puts it with all its threads on a core.
+    pub fn pin_to(&self, core: u32) {
+        pin(self.process.id(), &core.to_string());
     }
 
     /// Lets it use every core, to prepare.
-    pub(crate) fn unpin(&self) {
+    pub fn unpin(&self) {
         let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         pin(self.process.id(), &format!("0-{last}"));
     }
@@ -57,7 +69,7 @@ impl Child {
     ///
     /// # Errors
     /// It goes on working.
-    pub(crate) fn await_rest(&self) -> Result<()> {
+    pub fn await_rest(&self) -> Result<()> {
         for _ in 0..RESTS_MAX {
             let before = self.cpu_s();
             std::thread::sleep(REST);
@@ -68,20 +80,34 @@ impl Child {
         Err("the server works although nothing is asked of it".into())
     }
 
+    /// A signal to it, by name.
+    ///
+    /// # Errors
+    /// There is no `kill` command, or the process is gone.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status()?;
+        if sent.success() { Ok(()) } else { Err(format!("signal {name} was not sent").into()) }
+    }
+
     /// Ends it in good order.
-    pub(crate) fn end(mut self) -> Result<()> {
-        let asked = Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
+    ///
+    /// # Errors
+    /// It ended otherwise.
+    pub fn end(mut self) -> Result<()> {
+        self.signal("TERM")?;
         let ended = self.process.wait()?;
-        if asked.success() && ended.success() { Ok(()) } else { Err(format!("it ended with {ended}").into()) }
+        if ended.success() { Ok(()) } else { Err(format!("it ended with {ended}").into()) }
     }
 
     /// Its process.
-    pub(crate) fn id(&self) -> u32 {
+    #[must_use]
+    pub fn id(&self) -> u32 {
         self.process.id()
     }
 
     /// Processor seconds so far.
-    pub(crate) fn cpu_s(&self) -> f64 {
+    #[must_use]
+    pub fn cpu_s(&self) -> f64 {
         cpu_s(self.process.id())
     }
 }
@@ -94,8 +120,9 @@ impl Drop for Child {
     }
 }
 
-/// Processor seconds of a process so far, to the hundredth.
-pub(crate) fn cpu_s(process: u32) -> f64 {
+/// Processor seconds of a process so far, to the hundredth; 0 if there is no such process.
+#[must_use]
+pub fn cpu_s(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // Behind the name, which may hold anything: user and system time are fields 14 and 15, in hundredths.
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
@@ -104,13 +131,18 @@ pub(crate) fn cpu_s(process: u32) -> f64 {
 }
 
 /// Puts a process with all its threads on some cores; without `taskset` it stays where it is.
-pub(crate) fn pin(process: u32, cores: &str) {
+pub fn pin(process: u32, cores: &str) {
     let arguments = ["-a", "-c", "-p", cores, &process.to_string()];
     let pinned = Command::new("taskset").args(arguments).stdout(Stdio::null()).status();
     if !pinned.is_ok_and(|status| status.success()) {
         println!("process {process} could not be put on core {cores}");
     }
 }
+
+/// The core that servers get where they are compared with each other.
+pub const SERVER_CORE: u32 = 0;
+/// The core of whoever asks them.
+pub const CLIENT_CORE: u32 = 1;
 
 const REST: Duration = Duration::from_millis(500);
 const RESTS_MAX: usize = 240;

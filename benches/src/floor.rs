@@ -2,7 +2,7 @@
 
 /// What a figure has to be.
 #[derive(Clone, Copy)]
-pub(crate) struct Floor {
+pub struct Floor {
     bound: f64,
     is_most: bool,
     unit: &'static str,
@@ -10,17 +10,19 @@ pub(crate) struct Floor {
 
 impl Floor {
     /// It must not be more.
-    pub(crate) const fn at_most(bound: f64, unit: &'static str) -> Self {
+    #[must_use]
+    pub const fn at_most(bound: f64, unit: &'static str) -> Self {
         Self { bound, is_most: true, unit }
     }
 
     /// It must not be less.
-    pub(crate) const fn at_least(bound: f64, unit: &'static str) -> Self {
+    #[must_use]
+    pub const fn at_least(bound: f64, unit: &'static str) -> Self {
         Self { bound, is_most: false, unit }
     }
 
     /// Prints the figure, the floor, their ratio, and whether the floor is met.
-    pub(crate) fn print(self, name: &str, figure: f64) {
+    pub fn print(self, name: &str, figure: f64) {
         let Self { bound, is_most, unit } = self;
         let ratio = figure / bound;
         let (side, is_met) = if is_most { ("at most", ratio <= 1.0) } else { ("at least", ratio >= 1.0) };
