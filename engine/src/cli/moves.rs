@@ -106,7 +106,7 @@ impl Caller {
                 match (self.json, drain.is_done) {
                     (true, _) => say_json(&drain),
                     (false, true) => {
-                        say(&format!("done: {} PINs moved; it may be stopped\n", thousands(drain.moved)))
+                        say(&format!("done: {} PINs moved; it may be stopped\n", thousands(drain.moved)));
                     }
                     (false, false) => say("begun; `pinwheel status` shows how far it is\n"),
                 }
