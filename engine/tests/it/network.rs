@@ -428,7 +428,7 @@ fn h07_a_server_that_goes_offline_under_load_returns_all_it_has_and_that_is_sold
             for sequence in 1.. {
                 match till.vend(Attempt::First, sequence, (1, 1000), 0).unwrap() {
                     Reply::Sold(got) => {
-                        sold.push(String::from_utf8_lossy(got.serial.as_bytes()).into_owned())
+                        sold.push(String::from_utf8_lossy(got.serial.as_bytes()).into_owned());
                     }
                     Reply::Later { .. } => return sold,
                     other => panic!("{other:?}"),
