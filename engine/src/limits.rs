@@ -54,3 +54,18 @@ pub const STOP_MS_MAX: u64 = 5_000;
 pub const BACK_OFF_MIN_MS: u32 = 200;
 /// A terminal waits at most this long between attempts to connect, in milliseconds.
 pub const BACK_OFF_MAX_MS: u32 = 10_000;
+
+/// How often either connection of a link is pinged, in milliseconds.
+pub const LINK_PING_MS: u64 = 5_000;
+/// A link on which nothing came, or went though it should, for so long is cut; in milliseconds.
+pub const LINK_SILENCE_MS_MAX: u64 = 15_000;
+/// How long a link may take to come up, in milliseconds.
+pub const LINK_HANDSHAKE_MS_MAX: u64 = 5_000;
+/// Connections at the hub that are not part of a link that is up.
+pub const LINK_HANDSHAKES_MAX: usize = 256;
+/// Bytes that may wait to be sent on one connection of a link, beside one message.
+pub const LINK_OUTBOUND_BYTES_MAX: usize = 64 << 20;
+/// A node waits at least this long between attempts to reach its hub, in milliseconds, before jitter.
+pub const LINK_BACK_OFF_MIN_MS: u64 = 100;
+/// A node waits at most this long between attempts to reach its hub, in milliseconds.
+pub const LINK_BACK_OFF_MAX_MS: u64 = 5_000;

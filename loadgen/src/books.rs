@@ -8,11 +8,14 @@ use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use wire::message::SellerId;
 
 /// The way to the books of a running network.
 #[derive(Clone, Debug)]
 pub(crate) struct Books {
     socket: PathBuf,
+    /// Whose sales are looked at.
+    seller: u32,
 }
 
 /// Why the books cannot be read.
@@ -28,7 +31,7 @@ pub struct BooksError {
 pub(crate) struct Standing {
     /// By variety.
     pub stock: BTreeMap<String, Shelf>,
-    /// How far the journal was durable.
+    /// How far the seller's journal was durable.
     pub position: u64,
 }
 
@@ -46,9 +49,9 @@ pub(crate) struct Shelf {
 impl Books {
     /// The books of a data directory, or at a socket.
     #[must_use]
-    pub(crate) fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path, seller: SellerId) -> Self {
         let socket = if path.is_dir() { path.join(SOCKET_FILE) } else { path.to_owned() };
-        Self { socket }
+        Self { socket, seller: seller.0 }
     }
 
     /// How things stand now, when everything sold so far has reached the hub.
@@ -57,12 +60,27 @@ impl Books {
     /// [`BooksError`], also if sales do not reach the hub within ten seconds.
     pub(crate) fn settled(&self) -> Result<Standing, BooksError> {
         let until = Instant::now() + SETTLE_MAX;
+        let (mut archived, mut archived_at) = (None, Instant::now());
         loop {
-            let Reply::Status { journal_durable, journal_acknowledged, varieties } = self.ask("status")?
-            else {
+            let Reply::Status { hub, sellers, varieties } = self.ask("status")? else {
                 return Err(self.unexpected("no status"));
             };
-            if journal_acknowledged >= journal_durable {
+            let position = match sellers.iter().find(|row| row.seller == self.seller) {
+                Some(row) if row.journal_acknowledged >= row.journal_durable => Some(row.journal_durable),
+                Some(_) => None,
+                // The seller is another process: it reports at least once a second.
+                None => {
+                    let mut nodes = hub.iter().flat_map(|hub| &hub.nodes);
+                    let Some(node) = nodes.find(|row| row.seller == self.seller) else {
+                        return Err(self.unexpected("the seller is not in these books"));
+                    };
+                    if archived.replace(node.journal_acknowledged) != Some(node.journal_acknowledged) {
+                        archived_at = Instant::now();
+                    }
+                    (archived_at.elapsed() > REPORTED_WITHIN).then_some(node.journal_acknowledged)
+                }
+            };
+            if let Some(position) = position {
                 let Reply::Varieties { varieties: rows } = self.ask("list_varieties")? else {
                     return Err(self.unexpected("no varieties"));
                 };
@@ -73,7 +91,7 @@ impl Books {
                     Some((status.code, Shelf { id: row.id, variety, unsold }))
                 };
                 let stock = varieties.into_iter().filter_map(shelf).collect();
-                return Ok(Standing { stock, position: journal_durable });
+                return Ok(Standing { stock, position });
             }
             if Instant::now() > until {
                 return Err(self.unexpected("sales do not reach the hub"));
@@ -103,7 +121,9 @@ impl Books {
         terminals: &[u64],
         mut take: impl FnMut(&SequenceFact),
     ) -> Result<(), BooksError> {
-        let want = serde_json::json!({ "want": "sequences", "since": since, "terminals": terminals });
+        let want = serde_json::json!({
+            "want": "sequences", "seller": self.seller, "since": since, "terminals": terminals,
+        });
         let mut seen = 0;
         let reply = self.ask_in_parts(&want, |rows| {
             seen += rows.len() as u64;
@@ -155,12 +175,30 @@ impl Books {
 #[serde(tag = "reply", rename_all = "snake_case")]
 enum Reply {
     Progress,
-    Status { journal_durable: u64, journal_acknowledged: u64, varieties: Vec<StatusRow> },
+    Status { hub: Option<HubRow>, sellers: Vec<SellerRow>, varieties: Vec<StatusRow> },
     Varieties { varieties: Vec<VarietyRow> },
     Audit { balanced: bool, text: String },
     Sequences { rows: Vec<SequenceFact> },
     SequencesEnd { rows: u64 },
     No { reason: String },
+}
+
+#[derive(Debug, Deserialize)]
+struct HubRow {
+    nodes: Vec<NodeRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeRow {
+    seller: u32,
+    journal_acknowledged: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct SellerRow {
+    seller: u32,
+    journal_durable: u64,
+    journal_acknowledged: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -180,6 +218,8 @@ struct VarietyRow {
 }
 
 const SOCKET_FILE: &str = "pinwheel.sock";
+/// What a seller elsewhere has sold is in the archive after so long.
+const REPORTED_WITHIN: Duration = Duration::from_millis(1500);
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 /// About one line of many sequences.

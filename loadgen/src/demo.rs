@@ -241,7 +241,7 @@ impl Network {
                 Reply::Status(status) => status.varieties.iter().map(|v| v.sellable).sum::<u64>() >= wanted,
                 _ => false,
             };
-            let known = probe::catalogue(self.address, &played[0], Suite::AesGcm, Mode::Sealed);
+            let known = probe::look(self.address, &played[0], Suite::AesGcm, Mode::Sealed);
             match known {
                 Ok(_) if is_stocked || Instant::now() > until => return Ok(()),
                 Err(error) if Instant::now() > until => return Err(RunError::from(error).into()),
@@ -282,6 +282,8 @@ fn spawn(data: &Path, address: SocketAddr, log: &Path, pins: u32) -> Result<Chil
             "--json",
             "up",
             "--empty",
+            "--servers",
+            "1",
             "--listen",
             &address.to_string(),
             "--low",

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_bye};
 use wire::frame::FRAME_BYTES_MAX;
-use wire::message::{Addresses, CatalogueEntry, Login, Reply, Request};
+use wire::message::{Addresses, CatalogueEntry, Login, Reply, Request, SellerId};
 use wire::session::{
     HELLO_BYTES, HandshakeInbound, Mode, SessionError, Suite, TerminalHandshake, TerminalInbound,
     TerminalSession,
@@ -29,16 +29,25 @@ pub enum ProbeError {
     Protocol(SocketAddr, SessionError),
 }
 
+/// What a first look at a seller tells.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// Its number.
+    pub seller: SellerId,
+    /// What it sells.
+    pub catalogue: Vec<CatalogueEntry>,
+}
+
 /// Logs `terminal` in and reads the whole catalogue.
 ///
 /// # Errors
 /// [`ProbeError`].
-pub(crate) fn catalogue(
+pub(crate) fn look(
     target: SocketAddr,
     terminal: &Terminal,
     suite: Suite,
     mode: Mode,
-) -> Result<Vec<CatalogueEntry>, ProbeError> {
+) -> Result<Seen, ProbeError> {
     let mut stream = connect(target).map_err(|error| ProbeError::Unreachable(target, error))?;
     let mut random = [0; 32];
     getrandom::fill(&mut random)
@@ -53,7 +62,11 @@ pub(crate) fn catalogue(
         HandshakeInbound::Bye(bye) => return Err(ProbeError::SentAway(target, id.0, bye.reason)),
         HandshakeInbound::Error(notice) => return Err(refused(target, id.0, notice.code)),
     };
-    reply(&mut stream, &mut session, id.0)?;
+    let seller = loop {
+        if let Reply::Welcome(welcome) = reply(&mut stream, &mut session, id.0)? {
+            break welcome.seller;
+        }
+    };
     ask(&mut stream, &mut session, &Request::Login(Box::new(Login::EMPTY)))?;
     reply(&mut stream, &mut session, id.0)?;
     let (mut entries, mut version) = (Vec::new(), None);
@@ -74,7 +87,7 @@ pub(crate) fn catalogue(
     let mut frame = [0; CONTROL_BYTES_MAX];
     let length = encode_bye(&bye, &mut frame);
     stream.send(&frame[..length])?;
-    Ok(entries)
+    Ok(Seen { seller, catalogue: entries })
 }
 
 fn ask(stream: &mut Stream, session: &mut TerminalSession, request: &Request) -> Result<(), ProbeError> {

@@ -83,8 +83,9 @@ pub fn run_and_say_when(
     preflight::must_have(count, open_files)?;
     let suite = if options.chacha { Suite::ChaChaPoly } else { Suite::AesGcm };
     let mode = if options.clear { Mode::Clear } else { Mode::Sealed };
-    let catalogue = probe::catalogue(target, &terminals[0], suite, mode)?;
-    let wanted: Vec<(Variety, bool)> = catalogue
+    let seen = probe::look(target, &terminals[0], suite, mode)?;
+    let wanted: Vec<(Variety, bool)> = seen
+        .catalogue
         .iter()
         .filter(|entry| options.product.is_none_or(|product| product == entry.product))
         .filter(|entry| options.face.is_none_or(|face| face == entry.face_value))
@@ -93,7 +94,7 @@ pub fn run_and_say_when(
     if wanted.is_empty() {
         return Err(RunError::NothingToBuy);
     }
-    let books = options.books.as_deref().map(Books::at);
+    let books = options.books.as_deref().map(|path| Books::at(path, seen.seller));
     let before = books.as_ref().map(Books::settled).transpose()?;
     let now: Vec<Variety> = wanted.iter().map(|(variety, _)| *variety).collect();
     let sequences = Sequences::open(&options.state, &now)?;

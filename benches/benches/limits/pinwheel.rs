@@ -152,7 +152,7 @@ fn sample(child: &Child, is_over: &AtomicBool) -> Vec<(Instant, f64)> {
 pub(crate) fn up(data: &Path, listen: &str, stock: u32) -> Result<Child> {
     let target = stock.to_string();
     let mut up = command(data)?;
-    up.args(["--json", "up", "--empty", "--clear", "--workers", "1", "--listen", listen]);
+    up.args(["--json", "up", "--empty", "--servers", "1", "--clear", "--workers", "1", "--listen", listen]);
     up.args(["--low", &target, "--target", &target]);
     Child::start(up, |line| {
         let said: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -96,8 +96,8 @@ fn buy(address: SocketAddr, key: &KeyRow) -> Result<()> {
 /// Appends sales of what is in stock, each by another terminal than the one before, each confirming the one before of its
 /// own; then leaves the journal as a kill does.
 fn write_sales(data: &Path, sales: u32, keys: &[KeyRow]) -> Result<()> {
-    let lock = DirLock::acquire(data)?;
-    let disk = Arc::new(MappedDisk::open(&lock, "seller")?);
+    let lock = DirLock::acquire(data.join("server-1"))?;
+    let disk = Arc::new(MappedDisk::open(&lock, "")?);
     let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
     let (books, mut journal) = Bookkeeper::recover(disk, options, SEGMENT_BYTES)?;
     let holdings = books.ledger().inventory.holdings().flat_map(|holding| {

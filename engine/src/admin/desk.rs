@@ -4,17 +4,14 @@ use super::protocol::{KeyRow, MintOrder, OrderChange, OrderView, Reply, Request,
 use crate::hub::{Command, Done, NewKey, Terminals};
 use crate::ids::{OrderId, TerminalId};
 use crate::intake::{Alphabet, Profile, Progress, Recipe};
-use crate::network::{NotDone, Office};
+use crate::network::{JoinToken, NotDone, Office};
 use crate::stock::Expiry;
 use crossbeam::channel::Sender;
 use std::io::{self, Read};
-use std::net::SocketAddr;
 
 /// What an office does not know of the process it is in.
 #[derive(Clone)]
 pub struct Site {
-    /// Where terminals connect, if anything sells.
-    pub address: Option<SocketAddr>,
     /// Where to say that the process should end, if it runs on.
     pub stop: Option<Sender<()>>,
 }
@@ -45,11 +42,7 @@ fn try_answer(
         let _ = say(Reply::Progress { step, done: progress.done, total: progress.total });
     };
     Ok(match request {
-        Request::Status => {
-            let mut status = office.status()?;
-            status.address = site.address.map(|address| address.to_string());
-            Reply::Status(Box::new(status))
-        }
+        Request::Status => Reply::Status(Box::new(office.status()?)),
         Request::Audit => {
             let report = office.audit()?;
             let text = report.to_string();
@@ -69,6 +62,28 @@ fn try_answer(
             Reply::Varieties { varieties: registry.varieties().map(VarietyRow::of).collect() }
         }
         Request::AddVariety(row) => added(office.command(Command::AddVariety(row.to_variety()))?),
+        Request::AddNode { name } => match office.command(Command::AddNode { name })? {
+            Done::Node { seller, node_key } => {
+                Reply::Node { seller: seller.0, token: JoinToken { seller, node_key }.to_string() }
+            }
+            other => unreachable!("a new node is answered by it, not {other:?}"),
+        },
+        Request::SetTerminal { terminal, state } => {
+            office.command(Command::SetTerminal { terminal: TerminalId(terminal), state })?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::ListDealers => Reply::Dealers { dealers: office.registry()?.dealers().cloned().collect() },
+        Request::SetDealer { dealer, state } => {
+            office.command(Command::SetDealer { dealer, state })?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::Import { varieties, dealers } => {
+            let varieties = varieties.iter().map(VarietyRow::to_variety).collect();
+            match office.command(Command::Import { varieties, dealers })? {
+                Done::Imported { added, changed } => Reply::Changed { added, changed },
+                other => unreachable!("an import is answered by counts, not {other:?}"),
+            }
+        }
         Request::AddDealer { name } => added(office.command(Command::AddDealer { name })?),
         Request::ListTerminals => Reply::Terminals { terminals: TerminalRow::all(&*office.registry()?) },
         Request::AddTerminals { count, ids, dealer } => {
@@ -129,13 +144,13 @@ fn try_answer(
             let Done::Order(order) = done else { unreachable!("a change of an order is answered by it") };
             Reply::Order { number: order.number.0, state: order.state }
         }
-        Request::Sequences { since, terminals } => {
+        Request::Sequences { seller, since, terminals } => {
             let mut count = 0;
-            let end = office.sequences(since, &terminals, &mut |rows| {
+            let (seller, end) = office.sequences(seller, since, &terminals, &mut |rows| {
                 count += rows.len() as u64;
                 say(Reply::Sequences { rows }).is_ok()
             })?;
-            Reply::SequencesEnd { seller: office.seller().0, rows: count, end }
+            Reply::SequencesEnd { seller: seller.0, rows: count, end }
         }
     })
 }

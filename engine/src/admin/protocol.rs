@@ -4,7 +4,7 @@ use crate::hub::{OrderRow, OrderState};
 use crate::ledger::SequenceFact;
 use crate::network::{Delivered, Status};
 use crate::policy;
-use crate::registry::{Registry, State, TerminalKey, Variety};
+use crate::registry::{Dealer, Registry, State, TerminalKey, Variety};
 use serde::{Deserialize, Serialize};
 use wire::message::Charset;
 
@@ -38,8 +38,36 @@ pub enum Request {
         /// Which.
         terminal: u64,
     },
+    /// A terminal's state.
+    SetTerminal {
+        /// Which.
+        terminal: u64,
+        /// Whether it may sell.
+        state: State,
+    },
+    /// All dealers.
+    ListDealers,
+    /// A dealer's state.
+    SetDealer {
+        /// Which.
+        dealer: u32,
+        /// Whether its terminals may sell.
+        state: State,
+    },
+    /// Varieties and dealers to be added or changed, all of them or none.
+    Import {
+        /// Those with a known number or code are changed.
+        varieties: Vec<VarietyRow>,
+        /// Those with a number are changed, those with 0 added.
+        dealers: Vec<Dealer>,
+    },
     /// A new dealer.
     AddDealer {
+        /// Its name.
+        name: String,
+    },
+    /// A new node below the hub.
+    AddNode {
         /// Its name.
         name: String,
     },
@@ -69,6 +97,9 @@ pub enum Request {
     },
     /// What the journal says of sequences.
     Sequences {
+        /// Of which seller; may be left out where there is only one.
+        #[serde(default)]
+        seller: Option<u32>,
         /// From this position on: 0, or where an earlier answer ended.
         since: u64,
         /// Of these terminals; of all if there are none.
@@ -136,6 +167,18 @@ pub enum Reply {
         /// By number.
         varieties: Vec<VarietyRow>,
     },
+    /// All dealers.
+    Dealers {
+        /// By number.
+        dealers: Vec<Dealer>,
+    },
+    /// It is so from now on.
+    Changed {
+        /// How many rows were added.
+        added: usize,
+        /// How many were changed.
+        changed: usize,
+    },
     /// All terminals.
     Terminals {
         /// By number.
@@ -162,6 +205,13 @@ pub enum Reply {
     Added {
         /// Its number.
         id: u64,
+    },
+    /// A new node.
+    Node {
+        /// Its number.
+        seller: u32,
+        /// Its join token, a secret; it is not shown again.
+        token: String,
     },
     /// PINs came in.
     Delivered(Delivered),
@@ -220,7 +270,7 @@ impl OrderView {
 /// A variety.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VarietyRow {
-    /// Its number; ignored in a new one.
+    /// Its number; 0: by its code.
     #[serde(default)]
     pub id: u32,
     /// What operators call it.
@@ -270,7 +320,7 @@ impl VarietyRow {
         }
         let is_ascii = self.name.is_ascii() && self.receipt.is_ascii();
         Variety {
-            id: crate::ids::VarietyId(0),
+            id: crate::ids::VarietyId(self.id),
             code: self.code.clone(),
             product: self.product,
             face_value: self.face_value,

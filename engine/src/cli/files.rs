@@ -37,6 +37,22 @@ pub(super) fn keys_csv(keys: &[KeyRow]) -> String {
     String::from_utf8(bytes).expect("numbers and keys are ASCII")
 }
 
+/// Rows as a CSV file's text.
+pub(super) fn csv<T: serde::Serialize>(rows: &[T]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).expect("a row of numbers and texts can be written");
+    }
+    let bytes = writer.into_inner().expect("a vector takes everything");
+    String::from_utf8(bytes).expect("texts are UTF-8")
+}
+
+/// Reads rows of a CSV file with a heading.
+pub(super) fn read_csv<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Exit> {
+    let failed = |error: csv::Error| Exit::no(format!("cannot read {}: {error}", path.display()));
+    csv::Reader::from_path(path).map_err(failed)?.deserialize().collect::<Result<_, _>>().map_err(failed)
+}
+
 /// Reads keys.
 pub(super) fn read_keys(path: &Path) -> Result<Vec<KeyRow>, Exit> {
     let failed = |error: csv::Error| Exit::unreachable(format!("cannot read {}: {error}", path.display()));

@@ -4,13 +4,18 @@
 
 mod buy;
 mod clock;
+mod config;
 mod files;
+mod nodes;
 mod office;
 mod orders;
+mod registry;
+mod running;
 mod sample;
 mod screen;
 mod sequences;
 mod simulate;
+mod status;
 mod up;
 
 pub use clock::{clock, random};
@@ -50,9 +55,9 @@ pub mod code {
 #[derive(Parser)]
 #[command(name = "pinwheel", version, after_help = EXIT_CODES)]
 struct Cli {
-    /// The data directory.
-    #[arg(long, global = true, value_name = "DIR", default_value = DATA)]
-    data: PathBuf,
+    /// The data directory [default: ./pinwheel-data, or what the configuration names].
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Say it as JSON, for programs.
     #[arg(long, global = true)]
     json: bool,
@@ -62,8 +67,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a whole network in this process: hub, seller, and a place for terminals to connect.
+    /// Run a whole network in this process: a hub and servers, on loopback.
     Up(UpArgs),
+    /// Run a hub.
+    Hub(NodeArgs),
+    /// Run a server.
+    Server(NodeArgs),
+    /// The nodes below the hub.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Take in a supplier's file of PINs.
     Intake(IntakeArgs),
     /// Issue PINs of our own.
@@ -115,17 +127,43 @@ struct SimulatePolicyArgs {
 }
 
 #[derive(Args)]
+#[group(required = true, multiple = false)]
+struct NodeArgs {
+    /// The configuration: TOML.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print a configuration to begin with.
+    #[arg(long)]
+    example: bool,
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Add a node; prints its join token, which is shown once.
+    Add {
+        /// What operators will call it.
+        name: String,
+        /// Write the token into this new file instead.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
 struct UpArgs {
-    /// Where terminals connect.
+    /// Where terminals connect to the first server; the others have the ports that follow.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7601")]
     listen: SocketAddr,
-    /// Worker threads [default: one for each core but one].
+    /// How many servers.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
+    servers: u16,
+    /// Worker threads of each server [default: the cores but one, shared].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Let terminals talk in clear. Only on loopback.
     #[arg(long)]
     clear: bool,
-    /// The seller asks the hub for stock of a variety below this many PINs.
+    /// A server asks the hub for stock of a variety below this many PINs.
     #[arg(long, value_name = "PINS", default_value_t = 5_000)]
     low: u32,
     /// It asks for as many as bring it up to this many.
@@ -141,6 +179,9 @@ struct UpArgs {
 
 #[derive(Args)]
 struct SequencesArgs {
+    /// Of which seller, by number; may be left out where there is only one.
+    #[arg(long, value_name = "NUMBER")]
+    seller: Option<u32>,
     /// From this journal position on: 0, or what an earlier call named at its end.
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     since: u64,
@@ -221,6 +262,14 @@ enum TerminalCommand {
     },
     /// All terminals, without their keys.
     List,
+    /// Let a terminal sell, or not. Every node knows within a second.
+    State {
+        /// The terminal.
+        #[arg(value_parser = terminal_id)]
+        id: TerminalId,
+        /// Its state from now on.
+        state: StateArg,
+    },
     /// Give a terminal a new key; the old one is worth nothing from then on.
     Rekey {
         /// The terminal.
@@ -232,6 +281,16 @@ enum TerminalCommand {
     },
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StateArg {
+    /// May sell.
+    Active,
+    /// May not sell now.
+    Suspended,
+    /// May never sell again.
+    Closed,
+}
+
 #[derive(Subcommand)]
 enum DealerCommand {
     /// Add a dealer, active.
@@ -239,12 +298,52 @@ enum DealerCommand {
         /// Its name.
         name: String,
     },
+    /// All dealers.
+    List,
+    /// Let a dealer's terminals sell, or not. Every node knows within a second.
+    State {
+        /// The dealer.
+        id: u32,
+        /// Its state from now on.
+        state: StateArg,
+    },
+    /// All dealers as CSV: id, name, state.
+    Export,
+    /// Add and change dealers from such a file, all of them or none: those with id 0 are added.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
 enum VarietyCommand {
     /// All varieties.
     List,
+    /// All varieties as CSV.
+    Export,
+    /// Add and change varieties from such a file, all of them or none: those whose id or code is known are changed.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Change a variety: its price, or what terminals show and print. Every node knows within a second.
+    Set {
+        /// Its code.
+        code: String,
+        /// The denomination in minor units of the currency.
+        #[arg(long, value_name = "MINOR")]
+        face_value: Option<u64>,
+        /// What a terminal shows: at most 40 bytes.
+        #[arg(long)]
+        name: Option<String>,
+        /// What a terminal prints below the PIN: at most 160 bytes; \n begins a new line.
+        #[arg(long)]
+        receipt: Option<String>,
+        /// Sell a PIN only if it stays valid at least this many days.
+        #[arg(long)]
+        minimum_life_days: Option<u32>,
+    },
     /// Add a variety.
     Add {
         /// What operators call it, such as airtime-za-10.
@@ -334,7 +433,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { code::USAGE } else { code::OK }.into();
         }
     };
-    let usual = if matches!(cli.command, Command::Up(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    let usual = if matches!(cli.command, Command::Up(_) | Command::Hub(_) | Command::Server(_)) {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::WARN
+    };
     let wanted = std::env::var("PINWHEEL_LOG").ok().and_then(|level| level.parse().ok());
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -344,14 +447,18 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     let Cli { data, json, command } = cli;
-    let office = office::Caller { data, json };
+    let named = data.is_some();
+    let office = office::Caller { data: data.unwrap_or_else(|| DATA.into()), named, json };
     let outcome = match command {
         Command::Up(args) => up::up(&office, &args),
+        Command::Hub(args) => nodes::hub(&office, &args),
+        Command::Server(args) => nodes::server(&office, &args),
+        Command::Node(command) => office.node(command),
         Command::Buy(args) => buy::buy(&office, &args),
         Command::Intake(args) => office.intake(args),
         Command::Mint(args) => office.mint(args),
         Command::Terminal(command) => office.terminal(command),
-        Command::Dealer(DealerCommand::Add { name }) => office.add_dealer(name),
+        Command::Dealer(command) => office.dealer(command),
         Command::Variety(command) => office.variety(command),
         Command::Order(command) => orders::order(&office, &command),
         Command::Status => office.status(),

@@ -1,13 +1,11 @@
 //! Commands that ask the running network, or, when nothing runs, the stores themselves.
 
-use super::screen::{Bar, date, remark, say, say_json, table, thousands};
-use super::{
-    AlphabetArg, Exit, IntakeArgs, MintArgs, TerminalCommand, VarietyCommand, clock, code, files, random,
-};
-use crate::admin::{AskError, KeyRow, MintOrder, Reply, Request, Site, VarietyRow, answer, ask};
+use super::screen::{Bar, date, remark, say, say_json, thousands};
+use super::status::status_text;
+use super::{AlphabetArg, Exit, IntakeArgs, MintArgs, clock, code, random};
+use crate::admin::{AskError, MintOrder, Reply, Request, Site, VarietyRow, answer, ask};
 use crate::disk::lock::LockError;
-use crate::journal::SEGMENT_BYTES;
-use crate::network::{Delivered, Failure, Network, Options, Status};
+use crate::network::{Delivered, Failure, Network, Options};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,6 +14,8 @@ use std::time::Duration;
 /// Who asks: for which data directory, and how the answer is to look.
 pub(super) struct Caller {
     pub(super) data: PathBuf,
+    /// Whether the directory was named on the command line.
+    pub(super) named: bool,
     pub(super) json: bool,
 }
 
@@ -105,141 +105,6 @@ impl Caller {
         Ok(())
     }
 
-    pub(super) fn terminal(&self, command: TerminalCommand) -> Result<(), Exit> {
-        match command {
-            TerminalCommand::List => match self.request(&Request::ListTerminals, None)? {
-                Reply::Terminals { terminals } if self.json => say_json(&terminals),
-                Reply::Terminals { terminals } => {
-                    let row = |terminal: &crate::admin::TerminalRow| {
-                        let state = format!("{:?}", terminal.state).to_lowercase();
-                        let crate::admin::TerminalRow { id, dealer, key_epoch, .. } = terminal;
-                        vec![id.to_string(), dealer.to_string(), key_epoch.to_string(), state]
-                    };
-                    let rows: Vec<_> = terminals.iter().map(row).collect();
-                    say(&table(&[">terminal", ">dealer", ">key epoch", "state"], &rows));
-                }
-                other => return Err(unexpected(other)),
-            },
-            TerminalCommand::Add { count, dealer, out } => {
-                let request = Request::AddTerminals { count, ids: Vec::new(), dealer };
-                self.new_keys(&request, out.as_deref(), "added")?;
-            }
-            TerminalCommand::Import { file, dealer, out } => {
-                let ids = files::read_numbers(&file)?;
-                if ids.is_empty() {
-                    return Err(Exit::no(format!("{} names no terminal", file.display())));
-                }
-                let request = Request::AddTerminals { count: 0, ids, dealer };
-                self.new_keys(&request, out.as_deref(), "added")?;
-            }
-            TerminalCommand::Rekey { id, out } => {
-                let keys = self.new_keys(&Request::Rekey { terminal: id.0 }, out.as_deref(), "rekeyed")?;
-                self.renew(&keys)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has keys made, and gives them to the one who asked, once.
-    fn new_keys(&self, request: &Request, out: Option<&Path>, what: &str) -> Result<Vec<KeyRow>, Exit> {
-        if let Some(path) = out.filter(|path| path.exists()) {
-            return Err(Exit::no(format!("{} exists: name a new file", path.display())));
-        }
-        let keys = match self.request(request, None)? {
-            Reply::Keys { keys } => keys,
-            other => return Err(unexpected(other)),
-        };
-        if let Some(path) = out {
-            files::write_new(path, &files::keys_csv(&keys))?;
-        }
-        let count = keys.len();
-        let terminals = if count == 1 { "1 terminal".to_owned() } else { format!("{count} terminals") };
-        match (self.json, out) {
-            (true, Some(path)) => say_json(&serde_json::json!({ "terminals": count, "keys": path })),
-            (true, None) => say_json(&keys),
-            (false, Some(path)) => say(&format!("{terminals} {what}; keys in {}\n", path.display())),
-            (false, None) => say(&files::keys_csv(&keys)),
-        }
-        Ok(keys)
-    }
-
-    /// Puts new keys into the data directory's file, for those terminals that stand in it.
-    fn renew(&self, keys: &[KeyRow]) -> Result<(), Exit> {
-        let path = files::terminals_path(&self.data);
-        if !path.exists() {
-            return Ok(());
-        }
-        let mut known = files::read_keys(&path)?;
-        let mut renewed = false;
-        for key in keys {
-            if let Some(old) = known.iter_mut().find(|old| old.terminal == key.terminal) {
-                *old = key.clone();
-                renewed = true;
-            }
-        }
-        if renewed {
-            let written = files::replace(&path, &files::keys_csv(&known));
-            written.map_err(|error| Exit::no(format!("cannot write {}: {error}", path.display())))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn add_dealer(&self, name: String) -> Result<(), Exit> {
-        match self.request(&Request::AddDealer { name }, None)? {
-            Reply::Added { id } if self.json => say_json(&serde_json::json!({ "id": id })),
-            Reply::Added { id } => say(&format!("dealer {id} added\n")),
-            other => return Err(unexpected(other)),
-        }
-        Ok(())
-    }
-
-    pub(super) fn variety(&self, command: VarietyCommand) -> Result<(), Exit> {
-        match command {
-            VarietyCommand::List => {
-                let varieties = self.varieties()?;
-                if self.json {
-                    say_json(&varieties);
-                } else {
-                    let row = |v: &VarietyRow| {
-                        vec![v.code.clone(), v.price(), v.product.to_string(), v.name.clone()]
-                    };
-                    let rows: Vec<_> = varieties.iter().map(row).collect();
-                    say(&table(&["variety", ">face value", ">product", "name"], &rows));
-                }
-            }
-            VarietyCommand::Add {
-                code,
-                product,
-                face_value,
-                currency,
-                digits,
-                name,
-                receipt,
-                minimum_life_days,
-            } => {
-                let row = VarietyRow {
-                    id: 0,
-                    code: code.clone(),
-                    product,
-                    face_value,
-                    currency,
-                    currency_digits: digits,
-                    name,
-                    receipt: receipt.replace("\\n", "\n"),
-                    minimum_life_days,
-                };
-                match self.request(&Request::AddVariety(row), None)? {
-                    Reply::Added { id } if self.json => {
-                        say_json(&serde_json::json!({ "id": id, "code": code }));
-                    }
-                    Reply::Added { .. } => say(&format!("{code} added\n")),
-                    other => return Err(unexpected(other)),
-                }
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn varieties(&self) -> Result<Vec<VarietyRow>, Exit> {
         match self.request(&Request::ListVarieties, None)? {
             Reply::Varieties { varieties } => Ok(varieties),
@@ -260,12 +125,6 @@ impl Caller {
         mut input: Option<&File>,
         hear: &mut dyn FnMut(Reply),
     ) -> Result<Reply, Exit> {
-        if !self.data.join("hub").exists() {
-            return Err(Exit::unreachable(format!(
-                "there is no network in {}: begin with `pinwheel up`",
-                self.data.display()
-            )));
-        }
         for _ in 0..LOCK_TRIES {
             // It is read only if somebody answers.
             let doubled = input.map(File::try_clone).transpose().map_err(Exit::no)?;
@@ -275,13 +134,11 @@ impl Caller {
                 Err(error @ AskError::Lost(_)) => return Err(Exit::unreachable(error)),
                 Err(AskError::NotRunning) => {}
             }
-            let options = Options {
-                data: self.data.clone(),
-                selling: None,
-                segment_bytes: SEGMENT_BYTES,
-                clock,
-                random,
-                fatal,
+            let Some(options) = Options::at_rest(&self.data, clock, random, fatal) else {
+                return Err(Exit::unreachable(format!(
+                    "there is no network in {}: begin with `pinwheel up`",
+                    self.data.display()
+                )));
             };
             let network = match Network::start(options) {
                 Ok(network) => network,
@@ -292,7 +149,7 @@ impl Caller {
                 }
                 Err(failure) => return Err(Exit::unreachable(failure)),
             };
-            let site = Site { address: None, stop: None };
+            let site = Site { stop: None };
             let mut nothing = std::io::empty();
             let input: &mut dyn Read = match &mut input {
                 Some(input) => input,
@@ -326,60 +183,6 @@ pub(super) fn unexpected(reply: Reply) -> Exit {
         Reply::No { reason } => Exit::no(reason),
         other => Exit::no(format!("the running process is of another version: it said {other:?}")),
     }
-}
-
-fn status_text(status: &Status) -> String {
-    let state = match (&status.address, status.linked, status.disk_full) {
-        (None, ..) => "not running".to_owned(),
-        (Some(address), true, false) => format!("selling on {address}"),
-        (Some(address), false, false) => format!("selling on {address}; the hub does not answer"),
-        (Some(address), _, true) => format!("on {address}; the disk is full"),
-    };
-    let mut text = format!("\n  {state}\n\n");
-    if status.address.is_some() {
-        let minutes = status.uptime_s / 60;
-        let uptime = format!("{} h {} min {} s", minutes / 60, minutes % 60, status.uptime_s % 60);
-        let rows = [
-            ("up", format!("{uptime}, process {}", status.pid)),
-            ("seller", format!("{}, hub epoch {}", status.seller, status.hub_epoch)),
-            ("terminals", format!("{} registered, {} logged in", status.terminals, status.sessions)),
-            (
-                "answers",
-                format!(
-                    "{} sold, {} declined, {} later",
-                    thousands(status.answered_sold),
-                    thousands(status.answered_declined),
-                    thousands(status.answered_later)
-                ),
-            ),
-            (
-                "journal",
-                format!(
-                    "durable to {}, {} of it not yet at the hub",
-                    thousands(status.journal_durable),
-                    thousands(status.journal_durable - status.journal_acknowledged)
-                ),
-            ),
-        ];
-        for (name, value) in rows {
-            text.push_str(&format!("  {name:<10} {value}\n"));
-        }
-        text.push('\n');
-    }
-    let rows: Vec<_> = status
-        .varieties
-        .iter()
-        .map(|v| {
-            let numbers = [v.received, v.hub, v.in_transfer, v.at_seller, v.sellable, v.sold, v.withdrawn]
-                .map(thousands);
-            [v.code.clone()].into_iter().chain(numbers).collect()
-        })
-        .collect();
-    let headings =
-        ["variety", ">received", ">hub", ">transfer", ">at seller", ">sellable", ">sold", ">withdrawn"];
-    text.push_str(&table(&headings, &rows));
-    text.push('\n');
-    text
 }
 
 /// A day for people; nothing for none.

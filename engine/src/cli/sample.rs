@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Fills a new data directory.
 pub(super) fn fill(data: &Path, office: &Office, unix_ms: u64) -> Result<(), Exit> {
-    let site = Site { address: None, stop: None };
+    let site = Site { stop: None };
     let ask = |request| match answer(request, office, &site, &mut std::io::empty(), &mut |_| Ok(())) {
         Reply::No { reason } => Err(Exit::unreachable(format!("the first start failed: {reason}"))),
         reply => Ok(reply),

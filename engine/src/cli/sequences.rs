@@ -11,7 +11,7 @@ use std::fmt::Write;
 /// Says one line for each fact: CSV, or JSON.
 pub(super) fn sequences(caller: &Caller, args: &SequencesArgs) -> Result<(), Exit> {
     let terminals = args.terminal.iter().map(|terminal| terminal.0).collect();
-    let request = Request::Sequences { since: args.since, terminals };
+    let request = Request::Sequences { seller: args.seller, since: args.since, terminals };
     if !caller.json {
         say("terminal,key_epoch,sequence,state,reference,variety\n");
     }

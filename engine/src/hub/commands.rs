@@ -7,7 +7,7 @@ use super::{Hub, HubError, Output, Store};
 use crate::disk::Disk;
 use crate::ids::{BatchId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
 use crate::intake::Delivery;
-use crate::registry::{Dealer, RegistryError, State, Terminal, TerminalKey, Variety};
+use crate::registry::{Dealer, Registry, RegistryError, State, Terminal, TerminalKey, Variety};
 use crate::stock::{BLOCK_PINS_MAX, segment::block_path};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -19,6 +19,13 @@ use zeroize::Zeroizing;
 pub enum Command {
     /// Add a variety. Its id is ignored: the hub gives one.
     AddVariety(Variety),
+    /// Add or change varieties and dealers, all of them or none.
+    Import {
+        /// Those with an id, or else a code, that is known are changed, others added.
+        varieties: Vec<Variety>,
+        /// Those with an id are changed, those with 0 added.
+        dealers: Vec<Dealer>,
+    },
     /// Add a dealer, active.
     AddDealer {
         /// Its name.
@@ -94,6 +101,13 @@ pub enum Done {
     Keys(Vec<NewKey>),
     /// The state is set.
     State,
+    /// The rows are in the registry.
+    Imported {
+        /// How many were new.
+        added: usize,
+        /// How many were known.
+        changed: usize,
+    },
     /// Numbers that nobody else gets.
     Reserved {
         /// The batch.
@@ -140,6 +154,17 @@ pub enum CommandError {
     /// There is no such variety.
     #[error("there is no variety number {}", .0.0)]
     NoSuchVariety(VarietyId),
+    /// A row of several is wrong.
+    #[error("row {row}: {error}")]
+    Row {
+        /// Which, from 1.
+        row: usize,
+        /// What is wrong with it.
+        error: Box<CommandError>,
+    },
+    /// A dealer or a terminal was closed for good.
+    #[error("it is closed for good: add a new one")]
+    Closed,
     /// The delivery was committed before.
     #[error("batch {} is in the inventory already", .0.0)]
     BatchKnown(BatchId),
@@ -184,6 +209,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.now_ms = self.now_ms.max(now_ms);
         let result = match command {
             Command::AddVariety(variety) => self.add_variety(variety),
+            Command::Import { varieties, dealers } => self.import(varieties, dealers),
             Command::AddDealer { name } => self.add_dealer(name),
             Command::AddTerminals { dealer, terminals } => self.add_terminals(dealer, terminals, random),
             Command::Rekey { terminal } => self.rekey(terminal, random),
@@ -210,6 +236,52 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let id = variety.id;
         self.change(Change::Variety(variety));
         Ok(Done::Variety(id))
+    }
+
+    /// Adds and changes rows, all of them or none. What was sold under a variety's number stays what it was.
+    fn import(&mut self, varieties: Vec<Variety>, dealers: Vec<Dealer>) -> Result<Done, CommandError> {
+        if varieties.len() + dealers.len() > ROWS_MAX as usize || varieties.len() + dealers.len() == 0 {
+            return Err(CommandError::Count(ROWS_MAX));
+        }
+        let mut registry = Registry::clone(&self.registry);
+        let mut counters = self.books.counters;
+        let mut changes = Vec::new();
+        let first_dealer = varieties.len() + 1;
+        for (row, mut variety) in (1..).zip(varieties) {
+            let wrong = |error: CommandError| CommandError::Row { row, error: Box::new(error) };
+            if variety.id.0 == 0 {
+                variety.id = registry.variety_by_code(&variety.code).map_or(VarietyId(0), |known| known.id);
+            }
+            if variety.id.0 == 0 {
+                variety.id = VarietyId(counters.variety);
+                counters.variety += 1;
+            } else if registry.variety(variety.id).is_none() {
+                return Err(wrong(CommandError::NoSuchVariety(variety.id)));
+            }
+            registry.put_variety(variety.clone()).map_err(|error| wrong(error.into()))?;
+            changes.push(Change::Variety(variety));
+        }
+        for (row, mut dealer) in (first_dealer..).zip(dealers) {
+            let wrong = |error: CommandError| CommandError::Row { row, error: Box::new(error) };
+            if dealer.id == 0 {
+                dealer.id = counters.dealer;
+                counters.dealer += 1;
+            } else {
+                let known = registry.dealer(dealer.id);
+                let known = known.ok_or_else(|| wrong(RegistryError::NoSuchDealer(dealer.id).into()))?;
+                may_become(known.state, dealer.state).map_err(wrong)?;
+            }
+            registry.put_dealer(dealer.clone()).map_err(|error| wrong(error.into()))?;
+            changes.push(Change::Dealer(dealer));
+        }
+        let before = self.books.counters;
+        let added = (counters.variety - before.variety + counters.dealer - before.dealer) as usize;
+        self.registry = Arc::new(registry);
+        self.books.counters = counters;
+        self.registry_changed = true;
+        let changed = changes.len() - added;
+        changes.into_iter().for_each(|change| self.change(change));
+        Ok(Done::Imported { added, changed })
     }
 
     fn add_dealer(&mut self, name: String) -> Result<Done, CommandError> {
@@ -251,39 +323,43 @@ impl<S: Store, D: Disk> Hub<S, D> {
             }
         }
         let mut keys = Vec::with_capacity(ids.len());
+        let mut added = Vec::with_capacity(ids.len());
         for id in ids {
             let (key_epoch, state) = (KeyEpoch(1), State::Active);
             let key = new_key(random);
             let terminal = Terminal { id, dealer, key_epoch, key: key.clone(), state };
-            Arc::make_mut(&mut self.registry).add_terminal(terminal.clone()).expect("it was checked above");
             self.change_terminal(&terminal);
             self.books.counters.terminal = self.books.counters.terminal.max(id.0 + 1);
             keys.push(NewKey { terminal: id, key_epoch, key });
+            added.push(terminal);
         }
+        Arc::make_mut(&mut self.registry).put_terminals(&added).expect("they were checked above");
         Ok(Done::Keys(keys))
     }
 
     fn rekey(&mut self, id: TerminalId, random: &mut dyn FnMut(&mut [u8])) -> Result<Done, CommandError> {
-        let terminal = Arc::make_mut(&mut self.registry).terminal_mut(id)?;
+        let mut terminal = self.registry.terminal(id).ok_or(RegistryError::NoSuchTerminal(id))?.clone();
         terminal.key_epoch.0 += 1;
         terminal.key = new_key(random);
-        let terminal = terminal.clone();
+        Arc::make_mut(&mut self.registry).put_terminals(std::slice::from_ref(&terminal))?;
         self.change_terminal(&terminal);
         Ok(Done::Keys(vec![NewKey { terminal: id, key_epoch: terminal.key_epoch, key: terminal.key }]))
     }
 
     fn set_terminal(&mut self, id: TerminalId, state: State) -> Result<Done, CommandError> {
-        let terminal = Arc::make_mut(&mut self.registry).terminal_mut(id)?;
+        let mut terminal = self.registry.terminal(id).ok_or(RegistryError::NoSuchTerminal(id))?.clone();
+        may_become(terminal.state, state)?;
         terminal.state = state;
-        let terminal = terminal.clone();
+        Arc::make_mut(&mut self.registry).put_terminals(std::slice::from_ref(&terminal))?;
         self.change_terminal(&terminal);
         Ok(Done::State)
     }
 
     fn set_dealer(&mut self, id: u32, state: State) -> Result<Done, CommandError> {
-        let dealer = Arc::make_mut(&mut self.registry).dealer_mut(id)?;
+        let mut dealer = self.registry.dealer(id).ok_or(RegistryError::NoSuchDealer(id))?.clone();
+        may_become(dealer.state, state)?;
         dealer.state = state;
-        let dealer = dealer.clone();
+        Arc::make_mut(&mut self.registry).put_dealer(dealer.clone())?;
         self.registry_changed = true;
         self.change(Change::Dealer(dealer));
         Ok(Done::State)
@@ -378,6 +454,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
     }
 }
 
+/// What is closed stays closed: its sales are settled.
+fn may_become(now: State, wanted: State) -> Result<(), CommandError> {
+    if now == State::Closed && wanted != State::Closed { Err(CommandError::Closed) } else { Ok(()) }
+}
+
 fn new_key(random: &mut dyn FnMut(&mut [u8])) -> TerminalKey {
     let mut bytes = Zeroizing::new([0; 32]);
     random(&mut *bytes);
@@ -386,6 +467,8 @@ fn new_key(random: &mut dyn FnMut(&mut [u8])) -> TerminalKey {
 
 /// Most terminals added by one command.
 const TERMINALS_MAX: u32 = 100_000;
+/// Most rows of one import.
+const ROWS_MAX: u32 = 100_000;
 /// Most blocks reserved at once.
 const BLOCKS_MAX: u32 = 1 << 20;
 /// Longest name of a node, in bytes.

@@ -3,6 +3,7 @@
 use super::books::{BatchRow, Books, Change};
 use super::node::{Need, Node, open_transfers, unwrap_node_key};
 use super::orders::Supply;
+use super::registry::Changes;
 use super::sales;
 use super::serve::{Contents, Shelf};
 use super::{Alarm, HubError, NodeFault, Output, Store};
@@ -12,7 +13,7 @@ use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
 use crate::link::{ToHub, ToNode};
 use crate::policy::SalesRate;
-use crate::registry::{Registry, Terminal, TerminalKey};
+use crate::registry::{Delta, Registry, Terminal, TerminalKey};
 use crate::stock::NodeKeys;
 use crate::stock::segment::{BLOCK_DIRECTORY, parse_block_name};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,6 +35,7 @@ pub struct Hub<S: Store, D: Disk> {
     pub(super) books: Books,
     pub(super) registry: Arc<Registry>,
     pub(super) registry_changed: bool,
+    pub(super) registry_changes: Changes,
     pub(super) counters_changed: bool,
     pub(super) nodes: BTreeMap<SellerId, Node>,
     pub(super) shelf: Shelf,
@@ -63,8 +65,8 @@ pub(super) enum Effect {
     Settled(SellerId, Stream, u64),
     /// A delivered piece may be given then.
     Shelve(Span),
-    /// The registry that every node should have then.
-    Announce,
+    /// The change of the registry that every node should have then.
+    Announce(Arc<Delta>),
 }
 
 impl<S: Store, D: Disk> Hub<S, D> {
@@ -97,6 +99,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             books,
             registry,
             registry_changed: false,
+            registry_changes: Changes::default(),
             counters_changed: false,
             nodes,
             shelf,
@@ -128,6 +131,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// The nodes below this hub: number and name.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (SellerId, &str)> {
         self.nodes.values().map(|node| (node.seller, node.name.as_str()))
+    }
+
+    /// Whether a node has said hello and is connected.
+    #[must_use]
+    pub fn is_linked(&self, node: SellerId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.greeted)
     }
 
     /// The key of a node, from which both ends derive those of their link; `None` if there is no such node.
@@ -217,9 +226,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
             self.serve_needs()?;
             self.append_journals()?;
             if self.registry_changed {
+                let before = self.books.counters.registry_version;
                 self.books.counters.registry_version += 1;
                 Arc::make_mut(&mut self.registry).set_version(self.books.counters.registry_version);
-                self.effects.push_back(Effect::Announce);
+                let delta = self.delta(&self.changes, before);
+                self.effects.push_back(Effect::Announce(self.registry_changes.push(delta)));
             }
             if self.registry_changed || self.counters_changed {
                 self.changes.push(Change::Counters(self.books.counters));
@@ -269,7 +280,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     fn handle_message(&mut self, from: SellerId, message: ToHub) -> Result<Result<(), NodeFault>, HubError> {
         let epoch = self.books.epoch;
         let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
-        if let ToHub::Hello { node: named, hub_epoch, .. } = message {
+        if let ToHub::Hello { node: named, hub_epoch, registry_version, registry_digest, .. } = message {
             if named != from {
                 return Ok(Err(NodeFault::Unknown));
             }
@@ -279,6 +290,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             self.handle_cut(from);
             if let Some(node) = self.nodes.get_mut(&from) {
                 node.greeted = true;
+                node.hold(registry_version, registry_digest, self.registry.version(), self.now_ms);
             }
             self.effects.push_back(Effect::Greet(from));
             return Ok(Ok(()));
@@ -287,7 +299,6 @@ impl<S: Store, D: Disk> Hub<S, D> {
             return Ok(Err(NodeFault::HelloMissing));
         }
         let result = match message {
-            ToHub::Hello { .. } => Ok(()),
             ToHub::Need { request, variety, count } => {
                 node.need(Need { request, variety, wanted: count, granted: 0 })
             }
@@ -307,6 +318,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 result.map_err(NodeFault::from)
             }
             ToHub::Journal { from, bytes } => node.journal(from, &bytes),
+            // This hub calls nothing back, so that a node has nothing to offer.
+            ToHub::Offer(_) | ToHub::Recalled { .. } => Err(NodeFault::NotRecalled),
+            ToHub::RegistryHeld { version, digest } => {
+                self.registry_held(from, version, digest);
+                Ok(())
+            }
+            ToHub::Hello { .. } | ToHub::Report(_) | ToHub::Ready => Ok(()),
         };
         Ok(result)
     }
@@ -336,7 +354,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
                         arrived.push(variety);
                     }
                 }
-                Effect::Announce => self.send_to_all(&ToNode::Registry(Arc::clone(&self.registry))),
+                Effect::Announce(delta) => {
+                    let now_ms = self.now_ms;
+                    self.nodes.values_mut().for_each(|node| node.fall_behind(now_ms));
+                    self.send_to_all(&ToNode::RegistryDelta(delta));
+                }
             }
         }
         for variety in arrived {
@@ -347,12 +369,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// Answers a hello and offers everything open again.
     fn greet(&mut self, node: SellerId) -> Result<(), HubError> {
+        let registry = self.registry_for(node);
         let Some(live) = self.nodes.get_mut(&node) else { return Ok(()) };
         let pending = live.givers.iter_mut().map(crate::transfer::Giver::handle_connected).sum();
         let journal_acked = live.journal_acked;
         let mut send = |message| self.outputs.push_back(Output::Send { node, message });
         send(ToNode::Welcome { hub_epoch: self.books.epoch, pending, journal_acked });
-        send(ToNode::Registry(Arc::clone(&self.registry)));
+        registry.into_iter().for_each(send);
         self.run_giver(node, Stream::Urgent, true)?;
         self.run_giver(node, Stream::Bulk, true)?;
         self.put_out(Output::Send { node, message: ToNode::Ready });

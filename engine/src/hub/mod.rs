@@ -10,6 +10,7 @@ mod commands;
 mod machine;
 mod node;
 pub mod orders;
+mod registry;
 pub mod sales;
 mod serve;
 pub mod sqlite;
@@ -21,6 +22,7 @@ pub use archive::read_archive;
 pub use commands::{Command, CommandError, Done, NewKey, Terminals};
 pub use machine::Hub;
 pub use orders::{OrderRow, OrderState, SupplierKind, Supply};
+pub use registry::RegistryLag;
 pub use sqlite::SqliteStore;
 pub use store::{MemoryStore, Store, StoreError};
 
@@ -79,6 +81,9 @@ pub enum NodeFault {
     /// A request has number 0 or asks for nothing.
     #[error("a request has no number or asks for nothing")]
     Malformed,
+    /// It offers stock that nobody called for.
+    #[error("it offers stock that was not called for")]
+    NotRecalled,
     /// A transfer went wrong.
     #[error(transparent)]
     Transfer(#[from] TransferFault),

@@ -2,6 +2,7 @@
 
 use super::archive::Archive;
 use super::books::{Books, NodeRow, Place};
+use super::registry::Held;
 use super::sales::Count;
 use super::{HubError, NodeFault};
 use crate::disk::Disk;
@@ -24,6 +25,8 @@ pub(super) struct Node {
     pub(super) keys: NodeKeys,
     /// By [`Stream`].
     pub(super) givers: [Giver; 2],
+    /// What it holds of the registry.
+    pub(super) registry: Held,
     /// Whether a connection has said hello.
     pub(super) greeted: bool,
     /// What it asked for in bulk, in order; the first is being served.
@@ -71,6 +74,7 @@ impl Node {
                 Giver::new(Stream::Bulk, row.given[0], bulk),
                 Giver::new(Stream::Urgent, row.given[1], urgent),
             ],
+            registry: Held::default(),
             greeted: false,
             needs: VecDeque::new(),
             journal_chain: archive.chain(),

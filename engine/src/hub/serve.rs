@@ -44,7 +44,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         };
         need.granted += granted_now;
         if granted_now == 0 || need.granted == need.wanted {
-            let message = ToNode::Answered { request, granted: need.granted };
+            let message = ToNode::Answered { stream: Stream::Bulk, request, granted: need.granted };
             self.nodes.get_mut(&node).and_then(|live| live.needs.pop_front());
             self.stage(Output::Send { node, message });
         }
@@ -64,7 +64,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
             let span = Span { start: whole.end - 1, ..whole };
             self.give(node, Stream::Urgent, whole, span, request)?;
         }
-        let message = ToNode::Answered { request, granted: u32::from(picked.is_some()) };
+        let granted = u32::from(picked.is_some());
+        let message = ToNode::Answered { stream: Stream::Urgent, request, granted };
         self.stage(Output::Send { node, message });
         Ok(())
     }

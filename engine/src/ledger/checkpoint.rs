@@ -113,6 +113,7 @@ fn encode(ledger: &Ledger, position: Position, runs: &[String]) -> Vec<u8> {
         out.u64(u64::from(held.span.end));
         out.u64(u64::from(held.generation));
         out.u64(u64::from(held.variety.0));
+        out.u64(u64::from(held.given));
         for spans in [&held.sold, &held.withdrawn, &held.gone] {
             out.u64(spans.intervals().len() as u64);
             for (start, end) in spans.intervals() {
@@ -148,7 +149,12 @@ fn encode(ledger: &Ledger, position: Position, runs: &[String]) -> Vec<u8> {
 fn parse(bytes: &[u8]) -> Option<Checkpoint> {
     let (header, body) = bytes.split_at_checked(HEADER_BYTES)?;
     let mut fields = Reader(&header[8..24]);
-    if &header[..8] != MAGIC || fields.u64()? != body.len() as u64 || fields.u64()? != xxh3_64(body) {
+    // Before the second version nothing was ever given.
+    let says_given = &header[..8] == MAGIC;
+    if !(says_given || &header[..8] == MAGIC_1)
+        || fields.u64()? != body.len() as u64
+        || fields.u64()? != xxh3_64(body)
+    {
         return None;
     }
     let mut from = Reader(body);
@@ -172,6 +178,7 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
     for _ in 0..from.u64()? {
         let span = Span { block: BlockId(from.u64()?), start: from.u32()?, end: from.u32()? };
         let (generation, variety) = (from.u32()?, VarietyId(from.u32()?));
+        let given = if says_given { from.u32()? } else { 0 };
         let mut spans = || {
             let mut spans = Spans::default();
             for _ in 0..from.u64()? {
@@ -181,7 +188,7 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
             Some(spans)
         };
         let (sold, withdrawn, gone) = (spans()?, spans()?, spans()?);
-        ledger.inventory.insert(Holding { span, generation, variety, sold, withdrawn, gone });
+        ledger.inventory.insert(Holding { span, generation, variety, sold, withdrawn, gone, given });
     }
     for _ in 0..from.u64()? {
         let (terminal, key_epoch, top) = (TerminalId(from.u64()?), KeyEpoch(from.u32()?), from.u64()?);
@@ -253,7 +260,8 @@ impl Reader<'_> {
 }
 
 const DIRECTORY: &str = "checkpoint";
-const MAGIC: &[u8; 8] = b"PWCKPT01";
+const MAGIC: &[u8; 8] = b"PWCKPT02";
+const MAGIC_1: &[u8; 8] = b"PWCKPT01";
 const HEADER_BYTES: usize = 64;
 
 #[cfg(test)]
@@ -275,6 +283,7 @@ mod tests {
             variety,
             settled_below: 1,
         };
+        let out = |number, span, generation| TransferFact { generation, ..fact(number, span) };
         let pin = |index| PinId::new(block, index);
         let sold = |sequence| Record::Sold {
             vend: vend(sequence),
@@ -301,9 +310,9 @@ mod tests {
             },
             Record::Blocked { vend: vend(6), at_ms },
             Record::Withdrawn { span: span(10, 20), variety, reason: WithdrawReason::Expired, at_ms },
-            Record::Given(fact(1, span(90, 95))),
-            Record::Given(fact(2, span(95, 100))),
-            Record::Settled { transfer: fact(2, span(95, 100)), accepted: true },
+            Record::Given(out(1, span(90, 95), 5)),
+            Record::Given(out(2, span(95, 100), 6)),
+            Record::Settled { transfer: out(2, span(95, 100), 6), accepted: true },
         ];
         let mut ledger = Ledger::default();
         for record in &records {

@@ -25,6 +25,17 @@ pub struct Holding {
     pub withdrawn: Spans,
     /// Given to another node.
     pub gone: Spans,
+    /// The highest generation under which any of it was given, whatever came of that; 0: none was.
+    pub given: u32,
+}
+
+impl Holding {
+    /// A segment that has just come.
+    #[must_use]
+    pub fn new(span: Span, generation: u32, variety: VarietyId) -> Self {
+        let (sold, withdrawn, gone) = <(Spans, Spans, Spans)>::default();
+        Self { span, generation, variety, sold, withdrawn, gone, given: 0 }
+    }
 }
 
 /// A record that cannot follow those before it.
@@ -50,7 +61,7 @@ impl Inventory {
     pub fn generation(&self, span: Span) -> u32 {
         let holdings = self.by_block.get(&span.block).into_iter().flatten();
         let overlapping = holdings.filter(|held| held.span.start < span.end && span.start < held.span.end);
-        overlapping.map(|held| held.generation).max().unwrap_or(0)
+        overlapping.map(|held| held.generation.max(held.given)).max().unwrap_or(0)
     }
 
     /// Puts a segment read back from a checkpoint in its place.
@@ -64,14 +75,7 @@ impl Inventory {
         if held.iter().any(|holding| holding.has_any(span)) {
             return Err(Contradiction { span, what: "received although held" });
         }
-        held.push(Holding {
-            span,
-            generation: fact.generation,
-            variety: fact.variety,
-            sold: Spans::default(),
-            withdrawn: Spans::default(),
-            gone: Spans::default(),
-        });
+        held.push(Holding::new(span, fact.generation, fact.variety));
         Ok(())
     }
 
@@ -96,15 +100,25 @@ impl Inventory {
         Ok(())
     }
 
-    pub(super) fn give(&mut self, span: Span) -> Result<(), Contradiction> {
-        self.unsold(span, "given although not in stock")?.gone.insert(span.start, span.end);
+    pub(super) fn give(&mut self, fact: &TransferFact) -> Result<(), Contradiction> {
+        let span = fact.span;
+        let held = self.unsold(span, "given although not in stock")?;
+        if fact.generation <= held.generation.max(held.given) {
+            return Err(Contradiction { span, what: "given under a generation that it had before" });
+        }
+        held.given = fact.generation;
+        held.gone.insert(span.start, span.end);
         Ok(())
     }
 
-    pub(super) fn take_back(&mut self, span: Span) -> Result<(), Contradiction> {
+    /// A transfer was refused. The same PINs may have come and gone before, in an older holding.
+    pub(super) fn take_back(&mut self, fact: &TransferFact) -> Result<(), Contradiction> {
+        let span = fact.span;
         let held = self.by_block.get_mut(&span.block).into_iter().flatten();
-        let mut held = held.filter(|holding| holding.gone.overlaps(span.start, span.end));
-        let holding = held.next().ok_or(Contradiction { span, what: "taken back although not given" })?;
+        let given =
+            held.filter(|held| held.generation < fact.generation && held.gone.overlaps(span.start, span.end));
+        let newest = given.max_by_key(|held| held.generation);
+        let holding = newest.ok_or(Contradiction { span, what: "taken back although not given" })?;
         holding.gone.remove(span.start, span.end);
         Ok(())
     }
@@ -153,4 +167,37 @@ impl Holding {
 fn span_of(pin: PinId) -> Span {
     let index = u32::from(pin.index());
     Span { block: pin.block(), start: index, end: index + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::record::Stream;
+
+    #[test]
+    fn what_came_back_a_second_time_and_is_refused_upstream_is_in_the_newest_segment() {
+        let fact = |generation, start, end| TransferFact {
+            stream: Stream::Bulk,
+            number: 1,
+            span: Span { block: BlockId(9), start, end },
+            generation,
+            variety: VarietyId(1),
+            settled_below: 1,
+        };
+        let mut inventory = Inventory::default();
+        inventory.receive(&fact(2, 0, 100)).unwrap();
+        inventory.give(&fact(3, 40, 100)).unwrap();
+        inventory.receive(&fact(4, 40, 60)).unwrap();
+        assert!(inventory.give(&fact(4, 50, 60)).is_err(), "it had this generation");
+        inventory.give(&fact(5, 50, 60)).unwrap();
+        inventory.take_back(&fact(5, 50, 60)).unwrap();
+        let in_stock: Vec<_> = inventory
+            .holdings()
+            .map(|held| (held.generation, held.in_stock().intervals().to_vec()))
+            .collect();
+        assert_eq!(in_stock, [(2, vec![(0, 40)]), (4, vec![(40, 60)])]);
+        assert_eq!(inventory.generation(fact(0, 55, 56).span), 5, "a refused one counts");
+        assert!(inventory.give(&fact(5, 55, 60)).is_err());
+        inventory.give(&fact(6, 55, 60)).unwrap();
+    }
 }

@@ -77,14 +77,14 @@ impl Ledger {
             }
             Record::Refused(fact) => self.answered(fact, false),
             Record::Given(fact) => {
-                self.inventory.give(fact.span)?;
+                self.inventory.give(&fact)?;
                 let given = &mut self.given[fact.stream as usize];
                 given.highest = given.highest.max(fact.number);
                 given.open.insert(fact.number, fact);
             }
             Record::Settled { transfer, accepted } => {
                 if !accepted {
-                    self.inventory.take_back(transfer.span)?;
+                    self.inventory.take_back(&transfer)?;
                 }
                 self.given[transfer.stream as usize].open.remove(&transfer.number);
             }

@@ -1,12 +1,25 @@
 //! What a hub and a node say to each other.
 //!
-//! Within one connection messages arrive in order and once. When a connection ends, everything on its way is lost, and
-//! the node begins the next one with [`ToHub::Hello`]; the hub answers [`ToNode::Welcome`] and [`ToNode::Registry`],
-//! offers every open transfer again, and says [`ToNode::Ready`].
+//! A link has two channels ([`LinkMessage::channel`]): within each, messages arrive in order and once; between them there is
+//! no order, but that the first message of all comes on the control channel and is received before anything else. In this
+//! module a connection is one life of a link with both its channels. When it ends, everything on its way is lost, and
+//! the node begins the next one with [`ToHub::Hello`]; the hub answers [`ToNode::Welcome`], [`ToNode::Registry`] and
+//! [`ToNode::Drain`], offers every open transfer again, and says [`ToNode::Ready`]. A welcomed node does the same with
+//! the stock that it gives back, and says [`ToHub::Ready`].
+//!
+//! Stock that goes back has no content on its way: the hub has the file of every block, compares the checksum of the offer
+//! with its own records of the span, and refuses what it does not know.
+
+mod codec;
+mod fields;
+
+pub use codec::{Encoded, LinkMessage, NotUnderstood};
+pub use wire::link::Channel;
 
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Stream, TransferFact};
-use crate::registry::Registry;
+use crate::policy::{Levels, Rate};
+use crate::registry::{Delta, Registry};
 use crate::stock::{BlockProperties, WrappedKey};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -22,7 +35,15 @@ pub enum ToHub {
         hub_epoch: u64,
         /// The journal position up to which the node believes the hub to hold its journal.
         journal_from: u64,
+        /// Worker threads that sell.
+        workers: u16,
+        /// The version of the registry that the node holds; 0: none.
+        registry_version: u64,
+        /// The digest of that registry; 0: none, or not worked out.
+        registry_digest: u64,
     },
+    /// What the node has, about once a second and soon after it changed.
+    Report(Report),
     /// Send stock in bulk.
     Need {
         /// Names the request within this connection; not 0.
@@ -67,6 +88,55 @@ pub enum ToHub {
         /// The bytes; the next range begins at `from + bytes.len()`.
         bytes: Bytes,
     },
+    /// A segment that the node gives back, in [`Stream::Bulk`]. Its OUT is durable. `request` names the recall that it
+    /// serves, 0: none of this connection; `wrapped_key` is all zero, since the hub has the key.
+    Offer(Offer),
+    /// All open transfers to the hub of earlier connections have been offered again.
+    Ready,
+    /// All offers for a recall are out, perhaps not yet here.
+    Recalled {
+        /// The recall.
+        recall: u64,
+        /// How many PINs were offered for it; less than asked for: the node has no more.
+        count: u32,
+    },
+    /// The node holds a registry durably.
+    RegistryHeld {
+        /// Its version.
+        version: u64,
+        /// Its digest.
+        digest: u64,
+    },
+}
+
+/// What a node has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Where its journal ended durably a moment ago: a position.
+    pub journal_end: u64,
+    /// Transfers to the hub that are not settled.
+    pub returns_open: u32,
+    /// Each variety at most once; those it does not name it has nothing of.
+    pub stock: Vec<StockReport>,
+}
+
+/// What a node has of one variety. Amounts are PINs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StockReport {
+    /// The variety.
+    pub variety: VarietyId,
+    /// In its lanes, and sellable.
+    pub on_hand: u64,
+    /// Asked for by recalls and not given up yet.
+    pub recalling: u64,
+    /// What its disk has room for; `None`: not known.
+    pub room: Option<u64>,
+    /// How fast it sells, smoothed.
+    pub rate: Rate,
+    /// Its marks.
+    pub levels: Levels,
+    /// Sold since its journal began.
+    pub sold_total: u64,
 }
 
 /// Hub to node.
@@ -98,6 +168,8 @@ pub enum ToNode {
     },
     /// All offers for a request are out.
     Answered {
+        /// [`Stream::Bulk`] for a [`ToHub::Need`], [`Stream::Urgent`] for a [`ToHub::Urgent`].
+        stream: Stream,
         /// The request.
         request: u64,
         /// How many PINs were offered for it; less than asked for: the hub has no more.
@@ -116,6 +188,42 @@ pub enum ToNode {
     },
     /// The registry as it stands.
     Registry(Arc<Registry>),
+    /// A change of it. The node answers [`ToHub::RegistryHeld`] when it is durable there, or with version 0 if it does not
+    /// fit what it holds.
+    RegistryDelta(Arc<Delta>),
+    /// Give stock back: what is not sold, and no more than that.
+    Recall {
+        /// Names the recall within this connection; not 0.
+        recall: u64,
+        /// Of what.
+        variety: VarietyId,
+        /// How many PINs at most.
+        count: u32,
+    },
+    /// How much of an offered content has arrived. What goes back has no content, so this says only that the offer came.
+    Progress {
+        /// The transfer's numbering.
+        stream: Stream,
+        /// The transfer's number.
+        number: u64,
+        /// Content bytes held, from the start, without gap.
+        bytes: u32,
+    },
+    /// How a transfer to the hub ended. Durable at the hub.
+    Answer {
+        /// The transfer's numbering.
+        stream: Stream,
+        /// The transfer's number.
+        number: u64,
+        /// Whether the hub took the segment; otherwise it is the node's again.
+        accepted: bool,
+    },
+    /// Whether the node is going offline: it asks for nothing then, sells nothing new, and gives all its stock back. Sent
+    /// with every welcome and whenever it changes.
+    Drain {
+        /// Whether it is.
+        on: bool,
+    },
 }
 
 /// One transfer as it is offered.
@@ -160,6 +268,8 @@ impl Offer {
     }
 }
 
+/// Most bytes in one range of a journal.
+pub const RANGE_BYTES_MAX: usize = 4 << 20;
 /// Most content bytes in one chunk.
 pub const CHUNK_BYTES_MAX: u32 = 60 * 1024;
 /// Most chunks of one transfer that may be on their way without [`ToHub::Progress`].

@@ -6,6 +6,7 @@
 //! clock and randomness are handed in.
 
 mod front;
+pub mod link;
 mod meddler;
 mod outbox;
 mod seats;

@@ -41,6 +41,8 @@ pub enum WorkerMessage<S> {
     OutOfStock(VarietyId),
     /// A registry that is in force from now on.
     Registry(Arc<Registry>),
+    /// Whether the node is going offline: nothing new is sold then.
+    Drain(bool),
     /// What the history says.
     Found(Lookup, Option<Outcome>),
     /// Finish what is in flight, send the terminals away and end.
@@ -234,6 +236,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                         }
                     }
                 }
+                WorkerMessage::Drain(on) => seller.handle_drain(on, sessions),
                 WorkerMessage::Found(lookup, outcome) => {
                     seller.handle_found(&lookup, outcome, now, sessions);
                 }

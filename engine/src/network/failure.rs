@@ -49,6 +49,28 @@ pub enum Failure {
         /// Where its data should be.
         directory: PathBuf,
     },
+    /// The directory has never joined a hub.
+    #[error(
+        "{} belongs to no network yet: `pinwheel node add NAME` at the hub prints a join token; put it into the configuration",
+        directory.display()
+    )]
+    NotJoined {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The directory belongs to another seller than the token.
+    #[error(
+        "{} belongs to seller {}, the join token to seller {}: each needs a data directory of its own",
+        directory.display(), seller.0, token.0
+    )]
+    OtherSeller {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose it is.
+        seller: SellerId,
+        /// Whose token came.
+        token: SellerId,
+    },
     /// The seller's data is an old copy.
     #[error(
         "the hub holds this seller's journal up to position {archived}, its own ends at {durable}: \

@@ -1,17 +1,18 @@
 //! The hub's thread: take everything that is ready, commit once, release the effects. A full disk drops the hub and loads
 //! it again when there may be room; any other failure ends the process.
 
-use super::stewarding::{LinkEvent, StewardMessage};
 use super::{Failure, Nudge, spawn};
 use crate::commit::Wake;
 use crate::disk::mapped::MappedDisk;
 use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore, Supply};
 use crate::ids::{BatchId, SellerId};
 use crate::link::ToHub;
+use crate::net::link::{Keyring, LinkEvent, LinkKey, LinkOptions, LinkServer, LinkServerHandle};
 use crate::net::{Clock, Random};
 use crate::stock::NodeKeys;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -25,12 +26,8 @@ pub(super) type Look = Box<dyn FnOnce(&LiveHub) + Send>;
 
 /// What others want of the hub.
 pub(super) enum HubMessage {
-    /// The seller connects, under a number that grows with every connection.
-    Connect(u64, Sender<StewardMessage>),
-    /// It says something over that connection.
-    Link(u64, ToHub),
-    /// It has closed that connection.
-    Disconnect(u64),
+    /// Something happens on a link.
+    Link(LinkEvent<ToHub>),
     /// An operator's command.
     Command(Command, Sender<Result<Done, CommandError>>),
     /// Someone looks.
@@ -136,6 +133,7 @@ pub(super) fn start(
     database: PathBuf,
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
+    links: Option<TcpListener>,
     may_be_absent: bool,
     supply: Option<(Supply, Nudge)>,
     clock: Clock,
@@ -143,9 +141,10 @@ pub(super) fn start(
     fatal: fn(&Failure) -> !,
 ) -> Result<(HubHandle, Arc<Batches>), Failure> {
     let batches = Arc::<Batches>::default();
+    let keyring = Arc::<Keyring>::default();
     let hub = match load(&database, &disk, &keys) {
         Ok(hub) => Some(hub),
-        // What is at the seller can be sold without it.
+        // What is at the sellers can be sold without it.
         Err(error) if error.is_full() && may_be_absent => {
             tracing::warn!("the hub's disk is full, trying again in a moment: {error}");
             None
@@ -154,13 +153,42 @@ pub(super) fn start(
     };
     if let Some(hub) = &hub {
         batches.load(hub);
+        fill(&keyring, hub)?;
     }
-    // Operators wait for their answers, and the seller keeps to the link's protocol: what is on its way is bounded.
+    // Operators wait for their answers, and nodes keep to the link's protocol: what is on its way is bounded.
     let (sender, messages) = unbounded();
-    let desk =
-        Desk { database, disk, keys, batches: Arc::clone(&batches), supply, link: None, clock, random };
+    let server = links.map(|listener| {
+        let hub = sender.clone();
+        // When the hub's thread has ended, so will the process.
+        let deliver = move |event| drop(hub.send(HubMessage::Link(event)));
+        let keyring = Arc::clone(&keyring);
+        LinkServer::start(listener, keyring, deliver, clock, random, LinkOptions::default())
+    });
+    let server = server.transpose().map_err(Failure::Poll)?;
+    let desk = Desk {
+        database,
+        disk,
+        keys,
+        batches: Arc::clone(&batches),
+        keyring,
+        server,
+        supply,
+        links: BTreeMap::new(),
+        clock,
+        random,
+    };
     let thread = spawn("hub", fatal, move || desk.run(hub, &messages));
     Ok((HubHandle { thread, messages: sender }, batches))
+}
+
+/// Lets every node in that the hub knows.
+fn fill(keyring: &Keyring, hub: &LiveHub) -> Result<(), HubError> {
+    for (node, _) in hub.nodes() {
+        if let Some(key) = hub.node_key(node)? {
+            keyring.set(node, LinkKey::of(&NodeKeys::from_node_key(key.expose())));
+        }
+    }
+    Ok(())
 }
 
 fn load(database: &Path, disk: &Arc<MappedDisk>, keys: &Arc<NodeKeys>) -> Result<LiveHub, HubError> {
@@ -174,22 +202,32 @@ struct Desk {
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
     batches: Arc<Batches>,
+    /// Who may connect.
+    keyring: Arc<Keyring>,
+    /// None if only commands are worked on.
+    server: Option<LinkServerHandle>,
+    /// The connection of each node that has one.
+    links: BTreeMap<SellerId, u64>,
     /// Who supplies what, and whom to wake when an order is to be placed; none if nobody is there to place it.
     supply: Option<(Supply, Nudge)>,
-    /// The seller's connection: whose, its number, and the way back.
-    link: Option<LinkEnd>,
     clock: Clock,
     random: Random,
 }
 
-struct LinkEnd {
-    node: Option<SellerId>,
-    connection: u64,
-    to: Sender<StewardMessage>,
-}
-
 impl Desk {
-    fn run(mut self, mut hub: Option<LiveHub>, messages: &Receiver<HubMessage>) -> Result<(), Failure> {
+    fn run(mut self, hub: Option<LiveHub>, messages: &Receiver<HubMessage>) -> Result<(), Failure> {
+        let ended = self.run_to_end(hub, messages);
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+        ended
+    }
+
+    fn run_to_end(
+        &mut self,
+        mut hub: Option<LiveHub>,
+        messages: &Receiver<HubMessage>,
+    ) -> Result<(), Failure> {
         loop {
             let loaded = match hub.take() {
                 Some(hub) => Some(hub),
@@ -221,16 +259,7 @@ impl Desk {
                 // Taken only when there is a turn for it: what is left stays where it is.
                 let Some(taken) = message.take().or_else(|| messages.try_recv().ok()) else { break };
                 match taken {
-                    HubMessage::Connect(connection, to) => {
-                        self.disconnect(hub);
-                        self.link = Some(LinkEnd { node: None, connection, to });
-                    }
-                    HubMessage::Link(connection, message) => self.take(hub, connection, message)?,
-                    HubMessage::Disconnect(connection) => {
-                        if self.link.as_ref().is_some_and(|link| link.connection == connection) {
-                            self.disconnect(hub);
-                        }
-                    }
+                    HubMessage::Link(event) => self.take(hub, event)?,
                     HubMessage::Command(command, reply) => {
                         let random = self.random;
                         tickets.insert(next_ticket, reply);
@@ -255,34 +284,48 @@ impl Desk {
         }
     }
 
-    fn take(&mut self, hub: &mut LiveHub, connection: u64, message: ToHub) -> Result<(), HubError> {
-        let Some(link) = self.link.as_mut().filter(|link| link.connection == connection) else {
-            return Ok(());
-        };
-        if let ToHub::Hello { node, .. } = message {
-            link.node = Some(node);
+    fn take(&mut self, hub: &mut LiveHub, event: LinkEvent<ToHub>) -> Result<(), HubError> {
+        match event {
+            LinkEvent::Up { connection, node, address, .. } => {
+                tracing::info!(node = node.0, %address, "node connected");
+                self.links.insert(node, connection);
+                hub.handle_cut(node);
+            }
+            LinkEvent::Message { connection, node, message } => {
+                // What came over a connection that was closed here is not heard any more.
+                if self.links.get(&node) == Some(&connection) {
+                    hub.handle_link(node, message, (self.clock)().unix_ms)?;
+                }
+            }
+            LinkEvent::Down { connection, node, why } => {
+                if self.links.get(&node) == Some(&connection) {
+                    tracing::warn!(node = node.0, "node disconnected: {why}");
+                    self.links.remove(&node);
+                    hub.handle_cut(node);
+                }
+            }
         }
-        match link.node {
-            Some(node) => hub.handle_link(node, message, (self.clock)().unix_ms),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn put_out(&mut self, output: Output, tickets: &mut HashMap<u64, Sender<Result<Done, CommandError>>>) {
         match output {
             Output::Send { node, message } => {
-                if let Some(link) = self.link.as_ref().filter(|link| link.node == Some(node)) {
-                    let event = LinkEvent::Message(message);
-                    let _ = link.to.send(StewardMessage::Link(link.connection, event));
+                if let (Some(server), Some(&connection)) = (&self.server, self.links.get(&node)) {
+                    server.send(connection, message);
                 }
             }
             Output::Close { node, fault } => {
                 tracing::error!(node = node.0, "connection closed: {fault}");
-                if let Some(link) = self.link.take_if(|link| link.node == Some(node)) {
-                    let _ = link.to.send(StewardMessage::Link(link.connection, LinkEvent::Cut));
+                if let (Some(server), Some(connection)) = (&self.server, self.links.remove(&node)) {
+                    server.close(connection, fault.to_string());
                 }
             }
             Output::Done { ticket, result } => {
+                if let Ok(Done::Node { seller, node_key }) = &result {
+                    let keys = NodeKeys::from_node_key(node_key.expose());
+                    self.keyring.set(*seller, LinkKey::of(&keys));
+                }
                 if let Some(reply) = tickets.remove(&ticket) {
                     // The asker may have given up.
                     let _ = reply.send(result);
@@ -297,17 +340,18 @@ impl Desk {
         }
     }
 
-    fn disconnect(&mut self, hub: &mut LiveHub) {
-        if let Some(node) = self.link.take().and_then(|link| link.node) {
-            hub.handle_cut(node);
+    /// Sends every node away: what it said is forgotten, and it begins again.
+    fn close_all(&mut self) {
+        for (_, connection) in std::mem::take(&mut self.links) {
+            if let Some(server) = &self.server {
+                server.close(connection, "the hub's disk is full".to_owned());
+            }
         }
     }
 
     /// Waits, then loads the hub again, until there is room; `None` when it is told to stop meanwhile.
     fn load_again(&mut self, messages: &Receiver<HubMessage>) -> Result<Option<LiveHub>, Failure> {
-        if let Some(link) = self.link.take() {
-            let _ = link.to.send(StewardMessage::Link(link.connection, LinkEvent::Cut));
-        }
+        self.close_all();
         loop {
             // Who asks meanwhile hears that there is no answer. Jobs end by that, too.
             let end_ms = (self.clock)().monotonic_ms + LOAD_AGAIN_MS;
@@ -315,8 +359,9 @@ impl Desk {
             while let Ok(message) = messages.recv_timeout(left) {
                 match message {
                     HubMessage::Stop => return Ok(None),
-                    HubMessage::Connect(connection, to) => {
-                        let _ = to.send(StewardMessage::Link(connection, LinkEvent::Cut));
+                    HubMessage::Link(LinkEvent::Up { connection, node, .. }) => {
+                        self.links.insert(node, connection);
+                        self.close_all();
                     }
                     _ => {}
                 }
@@ -328,6 +373,7 @@ impl Desk {
             match load(&self.database, &self.disk, &self.keys) {
                 Ok(hub) => {
                     self.batches.load(&hub);
+                    fill(&self.keyring, &hub)?;
                     return Ok(Some(hub));
                 }
                 Err(error) if error.is_full() => {}

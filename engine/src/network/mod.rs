@@ -1,5 +1,5 @@
-//! A whole network in one process: the hub and one seller, each with a disk, a key file and threads of its own, and an
-//! in-process link between them that carries what a real one does.
+//! The threads of a process: a hub, sellers, or a whole network of both, each node with a data directory, a key file and
+//! threads of its own. Hub and sellers talk over links also when they share a process.
 //!
 //! This is wiring: it makes threads around the state machines and channels between them, and decides nothing. Clock,
 //! randomness, and what to do when a thread cannot go on are handed in.
@@ -8,7 +8,8 @@
 //!  front ─arrivals─► workers ─records─► committer ─durable─► workers, steward
 //!                     │   ▲ ranges, registry       ▲ records
 //!                     dry └────────── steward ─────┘
-//!                     lookups ─► bookkeeper          └─link─► hub ◄─commands─ office ◄─ command line
+//!                     lookups ─► bookkeeper   │
+//!                                           link ─► hub ◄─commands─ office ◄─ command line
 //! ```
 
 mod acquiring;
@@ -16,55 +17,41 @@ mod bookkeeping;
 mod committing;
 mod failure;
 mod hub;
+mod hub_node;
+mod join;
 mod office;
-mod sequences;
+mod seller_node;
 mod stewarding;
 #[cfg(test)]
 mod tests;
 
 pub use failure::Failure;
-use office::Standing;
-pub use office::{Delivered, NotDone, Office, Status, VarietyStatus};
+pub use join::{JoinToken, NotAToken};
+pub use office::{Delivered, HubStatus, NodeStatus, NotDone, Office, SellerStatus, Status, VarietyStatus};
 
 use crate::acquisition::Suppliers;
 use crate::commit::Wake;
-use crate::disk::Disk;
 use crate::disk::lock::DirLock;
-use crate::disk::mapped::MappedDisk;
-use crate::hub::{Command, Done};
-use crate::ids::SellerId;
-use crate::intake::FingerprintStore;
-use crate::journal::JournalOptions;
-use crate::ledger::Bookkeeper;
-use crate::limits::{DRY_SIGNALS_MAX, LOOKUPS_MAX};
-use crate::net::{
-    Clock, Front, FrontHandle, Honest, Meddler, Random, Reports, Seats, Stats, Worker, WorkerHandle,
-    WorkerPort, home,
-};
-use crate::seller::Seller;
-use crate::steward::{Content, Levels, Steward};
-use crate::stock::NodeKeys;
+use crate::net::{Clock, Honest, Meddler, Random};
+use crate::steward::LevelRules;
 use acquiring::AcquiringHandle;
-use bookkeeping::BookkeepingHandle;
-use committing::CommittingHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hub::HubHandle;
+use hub_node::HubNode;
+use seller_node::SellerNode;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use stewarding::StewardingHandle;
-use wire::session::Acceptor;
-use zeroize::Zeroizing;
 
-/// How to run.
-#[derive(Clone)]
+/// What to run.
 pub struct Options {
-    /// The data directory.
+    /// The data directory of the process: its lock and its operators' socket are there. If it runs one node, it is that
+    /// node's; otherwise the nodes have directories in it.
     pub data: PathBuf,
-    /// Sell, and how; `None`: only the stores are opened, for a command that works on them while nothing runs.
-    pub selling: Option<Selling>,
-    /// Size of a journal segment when the journal is begun, in bytes; a journal keeps the size it was begun with.
-    pub segment_bytes: u64,
+    /// The hub, if it is to run here.
+    pub hub: Option<HubOptions>,
+    /// The sellers to run here.
+    pub sellers: Vec<SellerOptions>,
     /// Reads the clocks.
     pub clock: Clock,
     /// Fills bytes from a cryptographic generator.
@@ -73,45 +60,118 @@ pub struct Options {
     pub fatal: fn(&Failure) -> !,
 }
 
+/// How to run a hub.
+pub struct HubOptions {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Where nodes connect; `None`: only the stores are opened, for a command that works on them while nothing runs.
+    pub links: Option<TcpListener>,
+}
+
+/// How to run a seller.
+pub struct SellerOptions {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Where its stock comes from.
+    pub upstream: Upstream,
+    /// Sell, and how; `None`: only the stores are opened, for a command that works on them while nothing runs.
+    pub selling: Option<Selling>,
+    /// Size of a journal segment when the journal is begun, in bytes; a journal keeps the size it was begun with.
+    pub segment_bytes: u64,
+}
+
+/// Where a seller's stock comes from.
+pub enum Upstream {
+    /// The hub of the same process, which makes a node of this name when the seller starts for the first time.
+    Here {
+        /// The name.
+        name: String,
+    },
+    /// A hub elsewhere.
+    At {
+        /// `host:port`; tried in turn.
+        addresses: Vec<String>,
+        /// Needed the first time; kept from then on.
+        token: Option<JoinToken>,
+    },
+}
+
 /// How to sell.
 pub struct Selling {
     /// Where terminals connect.
-    pub listener: std::net::TcpListener,
+    pub listener: TcpListener,
     /// Whether terminals may talk in clear.
     pub clear: bool,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// Most connections at a time.
     pub connections_max: usize,
-    /// The seller's marks for every variety.
-    pub levels: Levels,
+    /// The seller's marks.
+    pub levels: LevelRules,
 }
 
-impl Clone for Selling {
-    fn clone(&self) -> Self {
-        Self { listener: self.listener.try_clone().expect("a descriptor can be doubled"), ..*self }
+impl Options {
+    /// A whole network under one directory: the hub in `hub`, and as many sellers as ways to sell in `server-1`,
+    /// `server-2` and so on.
+    ///
+    /// # Errors
+    /// No port for the links can be had on loopback.
+    pub fn whole(
+        data: &Path,
+        selling: Vec<Selling>,
+        segment_bytes: u64,
+        clock: Clock,
+        random: Random,
+        fatal: fn(&Failure) -> !,
+    ) -> Result<Self, Failure> {
+        let links = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map_err(Failure::Poll)?;
+        let hub = Some(HubOptions { data: data.join(HUB), links: Some(links) });
+        let seller = |(at, selling)| {
+            let name = format!("{SERVER}{}", at + 1);
+            let data = data.join(&name);
+            SellerOptions { data, upstream: Upstream::Here { name }, selling: Some(selling), segment_bytes }
+        };
+        let sellers = selling.into_iter().enumerate().map(seller).collect();
+        Ok(Self { data: data.to_owned(), hub, sellers, clock, random, fatal })
+    }
+
+    /// What is in a data directory, to work on it while nothing runs; `None` if it holds no node.
+    #[must_use]
+    pub fn at_rest(data: &Path, clock: Clock, random: Random, fatal: fn(&Failure) -> !) -> Option<Self> {
+        let seller = |data: &Path, upstream| {
+            let segment_bytes = crate::journal::SEGMENT_BYTES;
+            SellerOptions { data: data.to_owned(), upstream, selling: None, segment_bytes }
+        };
+        let is_hub = |data: &Path| data.join("hub.db").exists();
+        let (mut hub, mut sellers) = (None, Vec::new());
+        if data.join(HUB).exists() {
+            hub = Some(HubOptions { data: data.join(HUB), links: None });
+            let names = (1..).map(|number| format!("{SERVER}{number}"));
+            sellers.extend(names.map_while(|name| {
+                let data = data.join(&name);
+                join::joined(&data).map(|_| seller(&data, Upstream::Here { name }))
+            }));
+        } else if is_hub(data) {
+            hub = Some(HubOptions { data: data.to_owned(), links: None });
+        } else if join::joined(data).is_some() {
+            sellers.push(seller(data, Upstream::At { addresses: Vec::new(), token: None }));
+        }
+        let is_any = hub.is_some() || !sellers.is_empty();
+        is_any.then(|| Self { data: data.to_owned(), hub, sellers, clock, random, fatal })
     }
 }
 
-/// A running network.
+/// A running process's nodes.
 pub struct Network {
     office: Office,
-    selling: Option<SellingThreads>,
-    committing: CommittingHandle,
-    bookkeeping: BookkeepingHandle,
-    hub: HubHandle,
+    hub: Option<HubHandle>,
+    sellers: Vec<SellerNode>,
     acquiring: Option<AcquiringHandle>,
-    _lock: DirLock,
-}
-
-struct SellingThreads {
-    front: (FrontHandle, JoinHandle<()>),
-    workers: Vec<(WorkerHandle<Content<MappedDisk>>, JoinHandle<()>)>,
-    stewarding: StewardingHandle,
+    _locks: Vec<DirLock>,
 }
 
 impl Network {
-    /// Takes the data directory, recovers what is in it, and starts.
+    /// Takes the data directories, recovers what is in them, and starts.
     ///
     /// # Errors
     /// [`Failure`]; nothing runs then.
@@ -124,235 +184,70 @@ impl Network {
     /// # Errors
     /// As [`Network::start`].
     pub fn start_with<M: Meddler>(options: Options, meddler: impl Fn(usize) -> M) -> Result<Self, Failure> {
-        let Options { data, selling, segment_bytes, clock, random, fatal } = options;
-        let lock = DirLock::acquire(&data)?;
-        let hub_disk = Arc::new(MappedDisk::open(&lock, HUB)?);
-        let disk = Arc::new(MappedDisk::open(&lock, SELLER)?);
-        let fresh = || {
-            let mut key = [0; 32];
-            random(&mut key);
-            key
-        };
-        let hub_keys = Arc::new(NodeKeys::from_file(&data.join(HUB).join("hub.key"), fresh)?);
-        let keys = NodeKeys::from_file(&data.join(SELLER).join("seller.key"), fresh)?;
-        let fingerprints = Arc::new(FingerprintStore::open(&data.join(HUB).join("fingerprints"))?);
-        let suppliers = Suppliers::read(&data)?;
-        let (buyer, to_buy) = Nudge::new();
-        let stats = Arc::<Stats>::default();
-        let (hub, batches) = hub::start(
-            data.join(HUB).join("hub.db"),
-            Arc::clone(&hub_disk),
-            Arc::clone(&hub_keys),
-            joined(&data.join(SELLER)).is_some(),
-            // Without a thread that places orders nothing is ordered.
-            selling.is_some().then(|| (suppliers.supply(), buyer.clone())),
-            clock,
-            random,
-            fatal,
-        )?;
-        let (seller_id, link_keys) = join_hub(&data, &hub)?;
-
-        let journal = JournalOptions::with_segment_bytes(segment_bytes_of(&data, segment_bytes));
-        let checkpoint_bytes = CHECKPOINT_BYTES.min(journal.segment_bytes);
-        let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, checkpoint_bytes)?;
-        let (upkeep, reader) = (journal.upkeep(), journal.reader());
-        log_recovery(&journal);
-        let space = journal.space();
-        let mut committer = committing::prepare(journal);
-        let (dry_in, dry) = bounded(DRY_SIGNALS_MAX);
-        let (lookups_in, lookups) = bounded(LOOKUPS_MAX);
-        let standing = Arc::<Standing>::default();
-        let workers = selling.as_ref().map_or(0, |selling| selling.workers);
-        let ports = (0..workers).map(|_| WorkerPort::new()).collect::<Result<Vec<_>, _>>();
-        let (ports, handles): (Vec<_>, Vec<_>) = ports.map_err(Failure::Poll)?.into_iter().unzip();
-
-        let prepared = selling
-            .map(|selling| -> Result<_, Failure> {
-                let ledger = bookkeeper.ledger();
-                let steward = Steward::new(
-                    seller_id,
-                    Arc::clone(&disk),
-                    keys,
-                    link_keys,
-                    Arc::clone(&space),
-                    workers,
-                    selling.levels,
-                    ledger,
-                )?;
-                let windows = ledger.windows.clone().split(workers, |terminal| home(terminal, workers));
-                let acceptor = Acceptor::new(selling.clear);
-                let seats = Seats::new(selling.connections_max);
-                let (front, front_handle) = Front::new(
-                    selling.listener,
-                    acceptor,
-                    Arc::clone(steward.registry()),
-                    &handles,
-                    seats.clone(),
-                    Arc::clone(&stats),
-                    clock,
-                    random,
-                )
-                .map_err(Failure::Poll)?;
-                Ok((steward, windows, front, front_handle, seats))
-            })
-            .transpose()?;
-
-        let mut selling = None;
-        let mut seats = None;
-        let mut starting = Vec::new();
-        if let Some((steward, windows, front, front_handle, taken)) = prepared {
-            seats = Some(taken);
-            let mut worker_threads = Vec::new();
-            for (worker, (port, windows)) in ports.into_iter().zip(windows).enumerate() {
-                let handle = &handles[worker];
-                let sender = committer.sender(Arc::new(handle.clone()));
-                let (registry, library) = (Arc::clone(steward.registry()), steward.library());
-                let seller = Seller::new(seller_id, registry, library, windows, Arc::clone(&space));
-                let reports = Reports { worker, dry: dry_in.clone(), lookups: lookups_in.clone() };
-                let worker_thread =
-                    Worker::new(port, seller, sender, reports, Arc::clone(&stats), clock, meddler(worker));
-                worker_threads.push((
-                    handle.clone(),
-                    spawn("worker", fatal, move || worker_thread.run().map_err(Failure::Poll)),
-                ));
+        let Options { data, hub, sellers, clock, random, fatal } = options;
+        let mut locks = vec![DirLock::acquire(&data)?];
+        let mut lock = |of: &Path| -> Result<usize, Failure> {
+            if of != data {
+                locks.push(DirLock::acquire(of)?);
+                return Ok(locks.len() - 1);
             }
-            let stewarding = stewarding::start(
-                steward,
-                &mut committer,
-                reader.clone(),
-                hub.sender(),
-                dry,
-                handles.clone(),
-                front_handle.clone(),
-                Arc::clone(&standing),
-                clock,
-                fatal,
-            );
-            starting.push(spawn("front", fatal, move || front.run().map_err(Failure::Poll)));
-            let front = (front_handle, starting.pop().expect("it was pushed just now"));
-            selling = Some(SellingThreads { front, workers: worker_threads, stewarding });
-        }
-        drop((dry_in, lookups_in));
-        let bookkeeping =
-            bookkeeping::start(bookkeeper, upkeep, seller_id, lookups, handles, Arc::clone(&standing), fatal);
-        let committing = committing::start(committer, fatal);
-        let desk = office::Desk {
-            hub: hub.sender(),
-            bookkeeping: bookkeeping.sender(),
-            hub_disk,
-            hub_keys,
-            fingerprints,
-            batches,
-            stats,
-            seats,
-            standing,
-            reader,
-            space,
-            seller: seller_id,
-            clock,
-            random,
-            started_unix_ms: clock().unix_ms,
+            Ok(0)
         };
-        let office = Office { desk: Arc::new(desk) };
+        let mut nodes = Vec::new();
+        let hub = hub.map(|hub| Ok::<_, Failure>((lock(&hub.data)?, hub))).transpose()?;
+        for seller in sellers {
+            nodes.push((lock(&seller.data)?, seller));
+        }
+        let may_be_absent = nodes.iter().all(|(_, seller)| join::joined(&seller.data).is_some());
+        let may_be_absent = may_be_absent && !nodes.is_empty();
+        // Commands that work on the stores while nothing runs order nothing: there is no thread that would place it.
+        let buys = hub.as_ref().is_some_and(|(_, hub)| hub.links.is_some());
+        let suppliers = buys.then(|| Suppliers::read(&data)).transpose()?;
+        let (buyer, to_buy) = Nudge::new();
+        let supply = suppliers.as_ref().map(|suppliers| (suppliers.supply(), buyer.clone()));
+        let hub = hub.map(|(lock, hub)| {
+            hub_node::start(hub, &locks[lock], may_be_absent, supply, clock, random, fatal)
+        });
+        let hub = hub.transpose()?;
+        let (mut sellers, mut desks) = (Vec::new(), Vec::new());
+        for (lock, seller) in nodes {
+            let started =
+                seller_node::start(seller, &locks[lock], hub.as_ref(), clock, random, fatal, &meddler);
+            let (seller, desk) = started?;
+            sellers.push(seller);
+            desks.push(desk);
+        }
+        let (hub, desk) = hub.map(|HubNode { handle, desk }| (handle, desk)).unzip();
+        let office = Office::new(desk, desks, clock, random);
         let acquiring =
-            selling.is_some().then(|| acquiring::start(suppliers, office.clone(), buyer, to_buy, fatal));
-        Ok(Self { office, selling, committing, bookkeeping, hub, acquiring, _lock: lock })
+            suppliers.map(|suppliers| acquiring::start(suppliers, office.clone(), buyer, to_buy, fatal));
+        Ok(Self { office, hub, sellers, acquiring, _locks: locks })
     }
 
-    /// Answers for the network to its operators; to be cloned for every thread that asks.
+    /// Answers for the process to its operators; to be cloned for every thread that asks.
     #[must_use]
     pub fn office(&self) -> &Office {
         &self.office
     }
 
-    /// Ends in good order: takes no more connections, finishes what is in flight, sends the terminals away, reports the
-    /// rest of the journal, writes a checkpoint. Nothing depends on it having been called.
+    /// Ends in good order: sellers take no more connections, finish what is in flight, send the terminals away, report
+    /// the rest of their journals, write a checkpoint; then the hub ends. Nothing depends on it having been called.
     pub fn stop(self) {
-        let Self { office, selling, committing, bookkeeping, hub, acquiring, _lock } = self;
+        let Self { office, hub, sellers, acquiring, _locks } = self;
         if let Some(acquiring) = acquiring {
             acquiring.stop();
         }
-        if let Some(SellingThreads { front, workers, stewarding }) = selling {
-            front.0.stop();
-            let _ = front.1.join();
-            for (handle, _) in &workers {
-                handle.send(crate::net::WorkerMessage::Stop);
+        // Each waits for others: all at once.
+        std::thread::scope(|scope| {
+            for seller in sellers {
+                scope.spawn(|| seller.stop());
             }
-            for (_, thread) in workers {
-                let _ = thread.join();
-            }
-            stewarding.stop();
-        }
-        committing.stop();
-        bookkeeping.stop();
+        });
         drop(office);
-        hub.stop();
-    }
-}
-
-/// The seller's number and the keys of its link, made at the hub when there is none yet.
-fn join_hub(data: &Path, hub: &HubHandle) -> Result<(SellerId, Arc<NodeKeys>), Failure> {
-    let directory = data.join(SELLER);
-    let (seller, node_key) = if let Some(seller) = joined(&directory) {
-        (seller, None)
-    } else {
-        let known = hub.ask(|hub| {
-            let first = hub.nodes().next().map(|(node, _)| node);
-            first.map(|node| (node, hub.journal_acked(node).unwrap_or(0), hub.node_key(node)))
-        })?;
-        match known {
-            Some((node, archived, _)) if archived > 0 => {
-                return Err(Failure::SellerLost { seller: node, directory });
-            }
-            // The hub knows it and it never got as far as selling: an unfinished first start.
-            Some((node, _, node_key)) => (node, node_key?),
-            None => match hub.command(Command::AddNode { name: "seller-1".to_owned() })? {
-                Ok(Done::Node { seller, node_key }) => (seller, Some(node_key)),
-                other => unreachable!("the first node can be added: {other:?}"),
-            },
+        if let Some(hub) = hub {
+            hub.stop();
         }
-    };
-    let path = directory.join(format!("link-{}.key", seller.0));
-    let missing = std::cell::Cell::new(false);
-    let keys = NodeKeys::from_file(&path, || {
-        node_key.as_ref().map_or_else(
-            || {
-                missing.set(true);
-                [0; 32]
-            },
-            |key| *Zeroizing::new(*key.expose()),
-        )
-    })?;
-    if missing.get() {
-        return Err(Failure::SellerLost { seller, directory });
     }
-    Ok((seller, Arc::new(keys)))
-}
-
-/// The seller that this directory belongs to, if it has joined a hub.
-fn joined(directory: &Path) -> Option<SellerId> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| link_number(entry.file_name().to_str()?)).next()
-}
-
-/// The seller's number in the name of its link key's file.
-fn link_number(name: &str) -> Option<SellerId> {
-    name.strip_prefix("link-")?.strip_suffix(".key")?.parse().ok().map(SellerId)
-}
-
-/// A journal keeps the segment size that it was begun with. A file may have been cut short, so the largest one tells;
-/// what is no whole number of pages never was a size.
-fn segment_bytes_of(data: &Path, configured: u64) -> u64 {
-    let directory = std::fs::read_dir(data.join(SELLER).join("journal"));
-    let segments = directory.into_iter().flatten().filter_map(Result::ok);
-    let segments = segments.filter(|entry| entry.path().extension().is_some_and(|ext| ext == "seg"));
-    let found = segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).max();
-    found.filter(|bytes| *bytes > 0 && bytes.is_multiple_of(4096)).unwrap_or(configured)
-}
-
-fn log_recovery<D: Disk>(journal: &crate::journal::Journal<D>) {
-    let (position, boot) = (journal.durable().0, journal.boot_epoch());
-    tracing::info!(position, boot, "journal recovered: {:?}", journal.recovery());
 }
 
 /// Starts a thread that ends the process when it cannot go on.
@@ -387,9 +282,7 @@ impl Wake for Nudge {
     }
 }
 
-/// The hub's part of a data directory.
+/// The hub's directory in that of a whole network.
 const HUB: &str = "hub";
-/// The seller's part.
-const SELLER: &str = "seller";
-/// A checkpoint is written when so much journal, or a segment, has been read since the last one.
-const CHECKPOINT_BYTES: u64 = 32 << 20;
+/// The sellers' directories, and their names, begin so and end with a number.
+const SERVER: &str = "server-";

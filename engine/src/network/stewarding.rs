@@ -1,16 +1,17 @@
 //! The steward's thread: the link with the hub, transfers, lanes, and the shipping of the journal.
 
 use super::committing::Prepared;
-use super::hub::HubMessage;
 use super::office::Standing;
 use super::{Failure, Nudge, spawn};
 use crate::commit::RecordSender;
 use crate::disk::mapped::MappedDisk;
-use crate::ids::VarietyId;
+use crate::ids::{SellerId, VarietyId};
 use crate::journal::{JournalReader, Position};
 use crate::link::{ToHub, ToNode};
-use crate::net::{Clock, FrontHandle, WorkerHandle, WorkerMessage};
+use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
+use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
 use crate::steward::{Content, Shipping, Steward, StewardAction, TICK_MS};
+use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,18 +20,17 @@ use std::time::Duration;
 
 /// What the hub's thread, or the one that stops the node, tells the steward.
 pub(super) enum StewardMessage {
-    /// Over the connection of this number.
-    Link(u64, LinkEvent),
+    /// Something happens on the link.
+    Link(LinkEvent<ToNode>),
     /// Report what is left of the journal, and end.
     Stop,
 }
 
-/// What happens on a connection.
-pub(super) enum LinkEvent {
-    /// The hub says something.
-    Message(ToNode),
-    /// The hub is gone, or has closed it.
-    Cut,
+/// Where upstream is, and who this node is there.
+pub(super) struct Upstream {
+    pub(super) addresses: Vec<String>,
+    pub(super) node: SellerId,
+    pub(super) key: LinkKey,
 }
 
 /// The running thread.
@@ -51,27 +51,34 @@ pub(super) fn start(
     steward: Steward<MappedDisk>,
     committer: &mut Prepared,
     reader: JournalReader<MappedDisk>,
-    hub: Sender<HubMessage>,
+    upstream: Upstream,
     dry: Receiver<(usize, VarietyId)>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
     standing: Arc<Standing>,
     clock: Clock,
+    random: Random,
     fatal: fn(&Failure) -> !,
-) -> StewardingHandle {
+) -> Result<StewardingHandle, Failure> {
     let (nudge, nudges) = Nudge::new();
     let records = committer.sender(Arc::new(nudge));
     // What the two ends may have on its way is bounded by the link's protocol: chunks, ranges and requests in flight.
     let (sender, messages) = unbounded();
+    let Upstream { addresses, node, key } = upstream;
+    let own = sender.clone();
+    // When the steward's thread has ended, so will the process.
+    let deliver = move |event| drop(own.send(StewardMessage::Link(event)));
+    let workers_count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
+    let identity = UplinkIdentity { node, role: Role::Server, workers: workers_count, key };
+    let uplink = Uplink::start(addresses, identity, deliver, clock, random, LinkOptions::default());
+    let uplink = uplink.map_err(Failure::Poll)?;
     let desk = Desk {
         steward,
         records,
         shipping: Shipping::new(reader.clone()),
         reader,
-        hub,
-        own: sender.clone(),
-        connection: 0,
-        connect_at_ms: Some(0),
+        uplink,
+        connection: None,
         workers,
         front,
         standing,
@@ -79,7 +86,7 @@ pub(super) fn start(
         clock,
     };
     let thread = spawn("steward", fatal, move || desk.run(&messages, dry, &nudges));
-    StewardingHandle { thread, messages: sender }
+    Ok(StewardingHandle { thread, messages: sender })
 }
 
 struct Desk {
@@ -87,13 +94,9 @@ struct Desk {
     records: RecordSender,
     shipping: Shipping<MappedDisk>,
     reader: JournalReader<MappedDisk>,
-    hub: Sender<HubMessage>,
-    /// Given to the hub with each connection.
-    own: Sender<StewardMessage>,
-    /// Counts the connections; whatever comes over an earlier one is dropped.
-    connection: u64,
-    /// When to connect again, unless connected; in monotonic milliseconds.
-    connect_at_ms: Option<u64>,
+    uplink: UplinkHandle,
+    /// The connection to upstream, if there is one; what comes over an earlier one is dropped.
+    connection: Option<u64>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
     standing: Arc<Standing>,
@@ -104,6 +107,17 @@ struct Desk {
 impl Desk {
     fn run(
         mut self,
+        messages: &Receiver<StewardMessage>,
+        dry: Receiver<(usize, VarietyId)>,
+        nudges: &Receiver<()>,
+    ) -> Result<(), Failure> {
+        let ended = self.run_to_end(messages, dry, nudges);
+        self.uplink.stop();
+        ended
+    }
+
+    fn run_to_end(
+        &mut self,
         messages: &Receiver<StewardMessage>,
         mut dry: Receiver<(usize, VarietyId)>,
         nudges: &Receiver<()>,
@@ -127,14 +141,10 @@ impl Desk {
                 // Taken only when there is a turn for it: what is left stays where it is.
                 let Some(taken) = message.take().or_else(|| messages.try_recv().ok()) else { break };
                 match taken {
-                    StewardMessage::Link(connection, event) if connection == self.connection => {
-                        match event {
-                            LinkEvent::Message(message) => self.steward.handle_message(message, &now)?,
-                            LinkEvent::Cut => self.cut(now.monotonic_ms),
-                        }
+                    StewardMessage::Link(event) => {
+                        self.link(event, &now)?;
                         self.act()?;
                     }
-                    StewardMessage::Link(..) => {}
                     StewardMessage::Stop => stop_by_ms = Some(now.monotonic_ms + STOP_MS_MAX),
                 }
             }
@@ -144,6 +154,7 @@ impl Desk {
                 self.act()?;
             }
             self.steward.handle_durable(self.records.durable(), &now)?;
+            self.steward.handle_journal_durable(self.reader.durable().0);
             if now.monotonic_ms >= self.tick_at_ms {
                 self.tick_at_ms = now.monotonic_ms + TICK_MS;
                 self.tick();
@@ -161,14 +172,31 @@ impl Desk {
         }
     }
 
+    fn link(&mut self, event: LinkEvent<ToNode>, now: &Now) -> Result<(), Failure> {
+        match event {
+            LinkEvent::Up { connection, address, .. } => {
+                tracing::info!(%address, "connected to the hub");
+                self.cut();
+                self.connection = Some(connection);
+                self.steward.handle_connected(self.shipping.acknowledged().0);
+            }
+            LinkEvent::Message { connection, message, .. } => {
+                if self.connection == Some(connection) {
+                    self.steward.handle_message(message, now)?;
+                }
+            }
+            LinkEvent::Down { connection, why, .. } => {
+                if self.connection == Some(connection) {
+                    tracing::warn!("the hub is gone, selling what is here: {why}");
+                    self.cut();
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn tick(&mut self) {
         let now = (self.clock)();
-        if self.connect_at_ms.is_some_and(|at_ms| at_ms <= now.monotonic_ms) {
-            self.connect_at_ms = None;
-            self.connection += 1;
-            let _ = self.hub.send(HubMessage::Connect(self.connection, self.own.clone()));
-            self.steward.handle_connected(self.shipping.acknowledged().0);
-        }
         self.steward.handle_tick(&now);
         let registry = Arc::clone(self.steward.registry());
         let in_stock = registry.varieties().map(|v| (v.id, self.steward.in_stock(v.id, &now))).collect();
@@ -195,6 +223,11 @@ impl Desk {
                     }
                     self.front.registry(registry);
                 }
+                StewardAction::Drain(on) => {
+                    for worker in &self.workers {
+                        worker.send(WorkerMessage::Drain(on));
+                    }
+                }
                 StewardAction::Acknowledged { position } => {
                     let durable = self.reader.durable().0;
                     if position > durable {
@@ -205,9 +238,10 @@ impl Desk {
                 }
                 StewardAction::Drop(fault) => {
                     tracing::error!("the hub broke the protocol, connecting again: {fault}");
-                    let _ = self.hub.send(HubMessage::Disconnect(self.connection));
-                    let now_ms = (self.clock)().monotonic_ms;
-                    self.cut(now_ms);
+                    if let Some(connection) = self.connection {
+                        self.uplink.reconnect(connection, fault.to_string());
+                    }
+                    self.cut();
                 }
             }
         }
@@ -221,21 +255,20 @@ impl Desk {
         Ok(())
     }
 
-    fn cut(&mut self, now_ms: u64) {
-        self.steward.handle_cut();
-        self.shipping.handle_cut();
-        self.connection += 1;
-        self.connect_at_ms = Some(now_ms + CONNECT_AGAIN_MS);
+    fn cut(&mut self) {
+        if self.connection.take().is_some() {
+            self.steward.handle_cut();
+            self.shipping.handle_cut();
+        }
     }
 
     fn send(&self, message: ToHub) {
-        // When the hub's thread has ended, so will this one.
-        let _ = self.hub.send(HubMessage::Link(self.connection, message));
+        if let Some(connection) = self.connection {
+            self.uplink.send(connection, message);
+        }
     }
 }
 
-/// How long to wait before connecting again, in milliseconds.
-const CONNECT_AGAIN_MS: u64 = 1_000;
 /// Messages taken in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 /// How long a stopping steward tries to report the rest of the journal, in milliseconds.

@@ -5,8 +5,8 @@ use crate::admin::{MintOrder, Reply as Answer, Request as Ask, Site, VarietyRow,
 use crate::cli::{clock, random};
 use crate::ids::{KeyEpoch, TerminalId, VarietyId};
 use crate::net::listen;
+use crate::policy::Levels;
 use crate::registry::TerminalKey;
-use crate::steward::Levels;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -26,13 +26,14 @@ struct Bench {
     network: Option<Network>,
     address: SocketAddr,
     keys: Vec<TerminalKey>,
-    levels: Levels,
+    /// Low mark and target.
+    levels: (u64, u64),
     directory: tempfile::TempDir,
 }
 
 impl Bench {
     /// With two terminals and so many PINs of one variety.
-    fn new(pins: u32, levels: Levels) -> Self {
+    fn new(pins: u32, levels: (u64, u64)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (network, address) = start(directory.path(), levels);
         let mut bench = Self { network: Some(network), address, keys: Vec::new(), levels, directory };
@@ -53,7 +54,7 @@ impl Bench {
             other => panic!("{other:?}"),
         }
         bench.mint(pins);
-        if levels.low > 0 && pins > 0 {
+        if levels.0 > 0 && pins > 0 {
             bench.until(|bench| bench.office().sellable(VarietyId(1)) > 0);
         }
         // The front knows its terminals.
@@ -66,7 +67,7 @@ impl Bench {
     }
 
     fn ask(&self, request: Ask) -> Answer {
-        let site = Site { address: None, stop: None };
+        let site = Site { stop: None };
         answer(request, self.office(), &site, &mut std::io::empty(), &mut |_| Ok(()))
     }
 
@@ -115,13 +116,13 @@ impl Bench {
     }
 }
 
-fn start(data: &std::path::Path, levels: Levels) -> (Network, SocketAddr) {
+fn start(data: &std::path::Path, (low, target): (u64, u64)) -> (Network, SocketAddr) {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
+    let levels = Levels::new(low, target, 2 * target).unwrap().into();
     let selling = Selling { listener, clear: false, workers: 2, connections_max: 1000, levels };
     let fatal = |failure: &super::Failure| panic!("{failure}");
-    let selling = Some(selling);
-    let options = Options { data: data.into(), selling, segment_bytes: 1 << 20, clock, random, fatal };
+    let options = Options::whole(data, vec![selling], 1 << 20, clock, random, fatal).unwrap();
     (Network::start(options).unwrap(), address)
 }
 
@@ -132,7 +133,7 @@ fn bought(vended: Result<Vended, ClientError>) -> (SaleId, Sold) {
     }
 }
 
-const STOCKED: Levels = Levels { low: 50, target: 200 };
+const STOCKED: (u64, u64) = (50, 200);
 
 #[test]
 fn a_sold_pin_stays_sold_and_is_repeated_after_a_restart() {
@@ -177,7 +178,7 @@ fn what_left_the_window_is_answered_from_the_history_and_reprints_are_limited() 
 
 #[test]
 fn a_seller_without_stock_of_its_own_sells_by_urgent_transfer_until_the_network_has_none() {
-    let bench = Bench::new(3, Levels { low: 0, target: 1 });
+    let bench = Bench::new(3, (0, 1));
     let mut client = bench.client(1);
     for _ in 0..3 {
         let (id, _) = bought(client.vend(PRODUCT, FACE, PATIENCE));
@@ -192,7 +193,7 @@ fn a_seller_without_stock_of_its_own_sells_by_urgent_transfer_until_the_network_
 
 #[test]
 fn the_journal_is_reported_and_recycled_over_many_segments() {
-    let mut bench = Bench::new(20_000, Levels { low: 18_000, target: 20_000 });
+    let mut bench = Bench::new(20_000, (18_000, 20_000));
     let mut clients = [bench.client(1), bench.client(2)];
     // More than two segments; how many sales that is depends on how many of them share a batch.
     for _ in 0..18 {
@@ -206,13 +207,13 @@ fn the_journal_is_reported_and_recycled_over_many_segments() {
                 });
             }
         });
-        if bench.office().status().unwrap().journal_durable > 2 << 20 {
+        if bench.office().status().unwrap().sellers[0].journal_durable > 2 << 20 {
             break;
         }
     }
-    let first = bench.directory.path().join("seller/journal/0000000000000000.seg");
+    let first = bench.directory.path().join("server-1/journal/0000000000000000.seg");
     bench.until(|bench| {
-        let status = bench.office().status().unwrap();
+        let status = &bench.office().status().unwrap().sellers[0];
         assert!(status.linked);
         status.journal_durable > 2 << 20
             && status.journal_acknowledged >= status.journal_durable - 256

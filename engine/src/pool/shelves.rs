@@ -26,6 +26,12 @@ impl<S> Shelves<S> {
         Self { lanes, ranges: BTreeMap::new() }
     }
 
+    /// How many workers there are.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
     /// Splits unsold PINs of a segment evenly between all lanes.
     pub fn add(&mut self, shelf: &Arc<Shelf<S>>, start: u32, end: u32) -> Vec<Handed<S>> {
         let lanes = u32::try_from(self.lanes).expect("a node has few workers");
@@ -63,20 +69,26 @@ impl<S> Shelves<S> {
         Some(self.add_to(lane, fullest.shelf.clone(), span.start, span.end))
     }
 
-    /// Cuts up to `count` PINs of a variety from the back, what would be sold last first.
-    pub fn cut(&mut self, variety: VarietyId, count: u32) -> Vec<(Arc<Shelf<S>>, Span)> {
+    /// Cuts up to `count` PINs of a variety from the back of one range: of those that `may_cut` allows, the one that would be
+    /// sold last. `None` when there is nothing.
+    pub fn cut(
+        &mut self,
+        variety: VarietyId,
+        count: u32,
+        may_cut: impl Fn(&Shelf<S>) -> bool,
+    ) -> Option<(Arc<Shelf<S>>, Span)> {
         self.forget_empty(variety);
-        let mut left = count;
-        let mut cut = Vec::new();
-        let Some(ranges) = self.ranges.get_mut(&variety) else { return cut };
-        ranges.sort_by_key(|(_, range)| range.shelf.last_day);
-        for (_, range) in ranges.iter().rev() {
-            if let Some(span) = range.cut(left) {
-                left -= span.len();
-                cut.push((range.shelf.clone(), span));
-            }
-        }
-        cut
+        let ranges = self.ranges.get(&variety)?.iter();
+        let mut ranges: Vec<_> =
+            ranges.map(|(_, range)| range).filter(|range| may_cut(&range.shelf)).collect();
+        ranges.sort_by_key(|range| std::cmp::Reverse(range.shelf.last_day));
+        // One may run empty meanwhile.
+        ranges.into_iter().find_map(|range| Some((range.shelf.clone(), range.cut(count)?)))
+    }
+
+    /// The varieties of which there may be PINs.
+    pub fn varieties(&self) -> impl Iterator<Item = VarietyId> {
+        self.ranges.iter().filter(|(_, ranges)| !ranges.is_empty()).map(|(variety, _)| *variety)
     }
 
     /// Cuts everything that `is_done` says may never be sold again.

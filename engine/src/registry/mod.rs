@@ -4,7 +4,12 @@
 //! A registry cannot be built in a wrong state: codes and (product, face value) pairs are unique, every text fits its
 //! field and charset, every terminal has its dealer. A node keeps its copy as one sealed file ([`sealed`]).
 
+mod delta;
 pub mod sealed;
+
+pub use delta::{Delta, DeltaError};
+
+use delta::Digest;
 
 use crate::ids::{IdMap, KeyEpoch, TerminalId, VarietyId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +28,8 @@ pub struct Registry {
     /// Sorted by id: a million of them must stay cheap to copy.
     terminals: Vec<Terminal>,
     by_face: IdMap<(u32, u64), VarietyId>,
+    /// See [`Registry::digest`].
+    digest: u64,
 }
 
 impl Registry {
@@ -124,6 +131,7 @@ impl Registry {
         if let Some(other) = self.by_face.get(&face) {
             return Err(RegistryError::FaceTaken { product: face.0, face_value: face.1, by: *other });
         }
+        self.digest = self.digest.wrapping_add(variety.digest());
         self.by_face.insert(face, variety.id);
         self.varieties.insert(variety.id, variety);
         Ok(())
@@ -140,6 +148,7 @@ impl Registry {
         if self.dealers.contains_key(&dealer.id) {
             return Err(RegistryError::DealerExists(dealer.id));
         }
+        self.digest = self.digest.wrapping_add(dealer.digest());
         self.dealers.insert(dealer.id, dealer);
         Ok(())
     }
@@ -149,36 +158,84 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`]; nothing changed then.
     pub fn add_terminal(&mut self, terminal: Terminal) -> Result<(), RegistryError> {
-        if terminal.id.0 == 0 {
-            return Err(RegistryError::TerminalZero);
-        }
-        if !self.dealers.contains_key(&terminal.dealer) {
-            return Err(RegistryError::NoSuchDealer(terminal.dealer));
-        }
+        self.check_terminal(&terminal)?;
         match self.terminals.binary_search_by_key(&terminal.id, |known| known.id) {
             Ok(_) => Err(RegistryError::TerminalExists(terminal.id)),
             Err(at) => {
+                self.digest = self.digest.wrapping_add(terminal.digest());
                 self.terminals.insert(at, terminal);
                 Ok(())
             }
         }
     }
 
-    /// The dealer with this id, to change its name or state.
+    /// Puts a variety in the place of the one with its id, or adds it.
     ///
     /// # Errors
-    /// [`RegistryError::NoSuchDealer`].
-    pub fn dealer_mut(&mut self, id: u32) -> Result<&mut Dealer, RegistryError> {
-        self.dealers.get_mut(&id).ok_or(RegistryError::NoSuchDealer(id))
+    /// [`RegistryError`]; nothing changed then.
+    pub fn put_variety(&mut self, variety: Variety) -> Result<(), RegistryError> {
+        let Some(old) = self.varieties.remove(&variety.id) else { return self.add_variety(variety) };
+        self.by_face.remove(&(old.product, old.face_value));
+        self.digest = self.digest.wrapping_sub(old.digest());
+        self.add_variety(variety).inspect_err(|_| {
+            // It was there before, so it can be there again.
+            let _ = self.add_variety(old);
+        })
     }
 
-    /// The terminal with this id, to change its key or state; its id must stay as it is.
+    /// Puts a dealer in the place of the one with its id, or adds it.
     ///
     /// # Errors
-    /// [`RegistryError::NoSuchTerminal`].
-    pub fn terminal_mut(&mut self, id: TerminalId) -> Result<&mut Terminal, RegistryError> {
-        let found = self.terminals.binary_search_by_key(&id, |terminal| terminal.id);
-        found.map(|at| &mut self.terminals[at]).map_err(|_| RegistryError::NoSuchTerminal(id))
+    /// [`RegistryError`]; nothing changed then.
+    pub fn put_dealer(&mut self, dealer: Dealer) -> Result<(), RegistryError> {
+        let Some(old) = self.dealers.remove(&dealer.id) else { return self.add_dealer(dealer) };
+        self.digest = self.digest.wrapping_sub(old.digest());
+        self.add_dealer(dealer).inspect_err(|_| {
+            let _ = self.add_dealer(old);
+        })
+    }
+
+    /// Puts each terminal in the place of the one with its id, or adds it.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; those before the wrong one are in their place then.
+    pub fn put_terminals(&mut self, terminals: &[Terminal]) -> Result<(), RegistryError> {
+        // New ones in the middle are put there at once: each alone would move all that follow.
+        let mut fresh = BTreeMap::new();
+        let mut outcome = Ok(());
+        for terminal in terminals {
+            outcome = self.check_terminal(terminal);
+            if outcome.is_err() {
+                break;
+            }
+            match self.terminals.binary_search_by_key(&terminal.id, |known| known.id) {
+                Ok(at) => {
+                    let old = std::mem::replace(&mut self.terminals[at], terminal.clone());
+                    self.digest = self.digest.wrapping_sub(old.digest()).wrapping_add(terminal.digest());
+                }
+                Err(_) => _ = fresh.insert(terminal.id, terminal.clone()),
+            }
+        }
+        let is_behind = |first: &TerminalId| self.terminals.last().is_none_or(|last| last.id < *first);
+        let are_behind = fresh.first_key_value().is_none_or(|(first, _)| is_behind(first));
+        for terminal in fresh.into_values() {
+            self.digest = self.digest.wrapping_add(terminal.digest());
+            self.terminals.push(terminal);
+        }
+        if !are_behind {
+            self.terminals.sort_by_key(|terminal| terminal.id);
+        }
+        outcome
+    }
+
+    fn check_terminal(&self, terminal: &Terminal) -> Result<(), RegistryError> {
+        if terminal.id.0 == 0 {
+            return Err(RegistryError::TerminalZero);
+        }
+        if !self.dealers.contains_key(&terminal.dealer) {
+            return Err(RegistryError::NoSuchDealer(terminal.dealer));
+        }
+        Ok(())
     }
 }
 

@@ -18,9 +18,9 @@ use crate::hub::{Command, Done, Hub, MemoryStore, Output, Terminals};
 use crate::ids::{PinId, SellerId, VarietyId};
 use crate::intake::{Alphabet, Delivery, DeliveryOrder, HeapFingerprints, Recipe, Tools, mint};
 use crate::link::ToNode;
+use crate::policy::Levels;
 use crate::registry::{State, Variety};
 use crate::seller::Asker;
-use crate::steward::Levels;
 use crate::stock::segment::SegmentFile;
 use crate::stock::{BlockKey, Expiry, NodeKeys};
 use crate::time::Now;
@@ -457,8 +457,8 @@ fn asker(terminal: &Terminal, correlation: u16) -> Asker {
 }
 
 fn boot(seller: SellerId, disk: &Arc<HeapDisk>, workers: usize, link_keys: &Arc<NodeKeys>) -> Node {
-    let levels = Levels { low: 20, target: 60 };
-    match Node::boot(seller, disk.clone(), workers, levels, link_keys.clone()) {
+    let levels = Levels::new(20, 60, 100).expect("they go up");
+    match Node::boot(seller, disk.clone(), workers, levels.into(), link_keys.clone()) {
         Ok(node) => node,
         Err(stop) => panic!("the node does not start: {stop}"),
     }

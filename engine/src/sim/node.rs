@@ -8,7 +8,7 @@ use crate::journal::{JournalOptions, Position, Upkeep};
 use crate::ledger::{Bookkeeper, BookkeeperError};
 use crate::link::{ToHub, ToNode};
 use crate::seller::{Asker, Lookup, Replies, Seller};
-use crate::steward::{Content, Levels, Shipping, Steward, StewardAction, StewardError};
+use crate::steward::{Content, LevelRules, Shipping, Steward, StewardAction, StewardError};
 use crate::stock::segment::{HEADER_BYTES, segment_path};
 use crate::stock::{NodeKeys, PIN_RECORD_BYTES};
 use crate::time::Now;
@@ -101,7 +101,7 @@ impl Node {
         id: SellerId,
         disk: Arc<HeapDisk>,
         workers: usize,
-        levels: Levels,
+        levels: LevelRules,
         link_keys: Arc<NodeKeys>,
     ) -> Result<Self, NodeStop> {
         let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
@@ -270,6 +270,7 @@ impl Node {
 
     fn step_steward(&mut self, now: &Now) -> Result<(), NodeStop> {
         self.steward.handle_durable(self.steward_sender.durable(), now)?;
+        self.steward.handle_journal_durable(self.shipping.durable().0);
         for record in self.steward.records().drain(..) {
             self.steward_sender.push(record);
         }
@@ -294,6 +295,12 @@ impl Node {
                 }
                 StewardAction::Acknowledged { position } => {
                     self.shipping.handle_acknowledged(Position(position));
+                }
+                StewardAction::Drain(on) => {
+                    for Worker { seller, held, .. } in &mut self.workers {
+                        seller.handle_drain(on, held);
+                        held.settle(seller.made());
+                    }
                 }
                 StewardAction::Drop(fault) => panic!("the hub broke the protocol: {fault}"),
             }

@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::ids::Span;
 use crate::pool::Shelf;
 use crate::seller::Sealed;
-use crate::stock::segment::{SegmentFile, segment_path};
+use crate::stock::segment::{SegmentFile, SegmentHeader, segment_path};
 use crate::stock::{BlockKey, Expiry, WrappingKey};
 use wire::message::{Pin, Serial};
 
@@ -38,6 +38,18 @@ impl<D: Disk> Content<D> {
             last_day: last_day(properties.expiry),
             content: Self { file, key },
         })
+    }
+
+    /// What the segment's file says of it.
+    #[must_use]
+    pub fn header(&self) -> &SegmentHeader {
+        self.file.header()
+    }
+
+    /// The sealed records of a part of the segment; `None` if it is no part of it.
+    #[must_use]
+    pub fn records(&self, span: Span) -> Option<&[u8]> {
+        self.file.records(span.start, span.end)
     }
 
     /// The serial of a PIN, which is not secret; `None` if its record is damaged or not in this segment.

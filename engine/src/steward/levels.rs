@@ -1,22 +1,38 @@
 //! When to ask for stock, and for how much.
 
 use crate::ids::VarietyId;
+use crate::policy::{AutoLevels, LevelRule, Levels, Rate};
 use crate::time::Now;
 use std::collections::BTreeMap;
 
-/// The marks of one node: below `low` it asks for as much as brings it to `target`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Levels {
-    /// PINs of one variety below which it asks.
-    pub low: u32,
-    /// PINs of one variety that it asks up to.
-    pub target: u32,
+/// Where the marks of one node come from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LevelRules {
+    /// For every variety that has no rule of its own.
+    pub every: LevelRule,
+    /// By the variety's code.
+    pub by_code: BTreeMap<String, LevelRule>,
+    /// How marks follow sales where they are to.
+    pub auto: AutoLevels,
+}
+
+impl LevelRules {
+    /// The marks for the variety with this code when it sells at `rate`.
+    #[must_use]
+    pub fn levels(&self, code: &str, rate: Rate) -> Levels {
+        self.by_code.get(code).unwrap_or(&self.every).levels(rate, &self.auto)
+    }
+}
+
+impl From<Levels> for LevelRules {
+    fn from(levels: Levels) -> Self {
+        Self { every: LevelRule::Fixed(levels), ..Self::default() }
+    }
 }
 
 /// The requests of one node that are open, by variety.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Needs {
-    levels: Levels,
     by_variety: BTreeMap<VarietyId, Need>,
     /// The disk had no room for what came: nothing is asked for before this, in [`Now::monotonic_ms`].
     rest_until_ms: u64,
@@ -34,14 +50,11 @@ struct Need {
 }
 
 impl Needs {
-    pub(super) fn new(levels: Levels) -> Self {
-        Self { levels, by_variety: BTreeMap::new(), rest_until_ms: 0, rest_ms: 0 }
-    }
-
     /// How many PINs to ask for now under the number `request`, if any: `held` are there or on their way.
     pub(super) fn next_request(
         &mut self,
         variety: VarietyId,
+        levels: Levels,
         held: u64,
         now: &Now,
         request: u64,
@@ -50,10 +63,14 @@ impl Needs {
             return None;
         }
         let need = self.by_variety.entry(variety).or_default();
-        if need.request != 0 || held >= u64::from(self.levels.low) || now.monotonic_ms < need.not_before_ms {
+        if need.request != 0 || now.monotonic_ms < need.not_before_ms {
             return None;
         }
-        let count = u32::try_from(u64::from(self.levels.target) - held).ok().filter(|count| *count > 0)?;
+        let shortfall = levels.shortfall(held);
+        let count = u32::try_from(shortfall).unwrap_or(u32::MAX);
+        if count == 0 {
+            return None;
+        }
         *need = Need { request, asked: count, not_before_ms: 0 };
         Some(count)
     }
@@ -107,28 +124,30 @@ mod tests {
 
     #[test]
     fn h02_below_the_low_mark_one_request_up_to_the_target() {
-        let mut needs = Needs::new(Levels { low: 100, target: 500 });
+        let mut needs = Needs::default();
+        let levels = Levels::new(100, 500, 800).unwrap();
         let now = Now::default();
         let (a, b) = (VarietyId(1), VarietyId(2));
-        assert_eq!(needs.next_request(a, 100, &now, 1), None, "at the mark: nothing");
-        assert_eq!(needs.next_request(a, 99, &now, 1), Some(401));
-        assert_eq!(needs.next_request(a, 98, &now, 2), None, "one request at a time");
-        assert_eq!(needs.next_request(b, 400, &now, 2), None, "each variety by itself");
+        assert_eq!(needs.next_request(a, levels, 100, &now, 1), None, "at the mark: nothing");
+        assert_eq!(needs.next_request(a, levels, 99, &now, 1), Some(401));
+        assert_eq!(needs.next_request(a, levels, 98, &now, 2), None, "one request at a time");
+        assert_eq!(needs.next_request(b, levels, 400, &now, 2), None, "each variety by itself");
         needs.handle_answered(1, 401, &now);
-        assert_eq!(needs.next_request(a, 99, &now, 2), Some(401));
+        assert_eq!(needs.next_request(a, levels, 99, &now, 2), Some(401));
         needs.handle_answered(2, 0, &now);
-        assert_eq!(needs.next_request(a, 0, &now, 3), None, "the hub had nothing");
+        assert_eq!(needs.next_request(a, levels, 0, &now, 3), None, "the hub had nothing");
         needs.handle_stock_arrived(a);
-        assert_eq!(needs.next_request(a, 0, &now, 3), Some(500));
+        assert_eq!(needs.next_request(a, levels, 0, &now, 3), Some(500));
     }
     #[test]
     fn law_8_a_node_without_room_asks_ever_more_rarely_until_there_is_room() {
-        let mut needs = Needs::new(Levels { low: 100, target: 500 });
+        let mut needs = Needs::default();
+        let levels = Levels::new(100, 500, 800).unwrap();
         let mut now = Now::default();
         let mut asked = 0;
         for request in 1..=3_600_000 / 50 {
             now.monotonic_ms += 50;
-            if needs.next_request(VarietyId(1), 0, &now, request).is_some() {
+            if needs.next_request(VarietyId(1), levels, 0, &now, request).is_some() {
                 asked += 1;
                 needs.handle_no_room(&now);
                 needs.handle_answered(request, 500, &now);
@@ -137,6 +156,6 @@ mod tests {
         }
         assert!((50..70).contains(&asked), "{asked} refusals in an hour");
         needs.handle_room();
-        assert_eq!(needs.next_request(VarietyId(1), 0, &now, 1), Some(500));
+        assert_eq!(needs.next_request(VarietyId(1), levels, 0, &now, 1), Some(500));
     }
 }

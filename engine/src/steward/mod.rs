@@ -7,18 +7,25 @@
 //! [`TICK_MS`]. After each call take [`Steward::poll_action`] until it is empty, do what it says in that order, and take the
 //! records made ([`Steward::records`]) to the journal.
 
+mod asking;
 mod content;
 mod levels;
+mod registry;
+mod reporting;
+mod returns;
+mod sales;
+mod segments;
 mod shipping;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use content::Content;
-pub use levels::Levels;
+pub use levels::LevelRules;
 pub use shipping::Shipping;
 
 use crate::disk::{Disk, DiskError};
-use crate::ids::{BlockId, SellerId, Span, VarietyId};
+use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{RecordBytes, Stream, WithdrawReason};
 use crate::journal::{Record, Space};
 use crate::ledger::Ledger;
@@ -26,15 +33,20 @@ use crate::limits::PARK_MS_MAX;
 use crate::link::{Offer, ToHub, ToNode};
 use crate::pool::{Range, Shelf, Shelves};
 use crate::registry::Registry;
-use crate::registry::sealed::{SealedError, decode_sealed, encode_sealed};
+use crate::registry::sealed::SealedError;
 use crate::seller::Library;
 use crate::stock::keys::WrongWrapping;
 use crate::stock::segment::{segment_path, write_segment};
 use crate::stock::{NodeKeys, SegmentError, SegmentHeader};
 use crate::time::Now;
-use crate::transfer::{Taker, TakerAction, TransferFault, open_max};
+use crate::transfer::{Giver, Taker, TakerAction, TransferFault};
 use levels::Needs;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use registry::{OpenError, REGISTRY_FILE, RegistryCopy};
+use returns::{RETURNS, Recalling};
+use sales::Sales;
+use segments::Segments;
+use state::HUB_EPOCH_FILE;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How often [`Steward::handle_tick`] is due, in milliseconds.
@@ -50,17 +62,28 @@ pub struct Steward<D: Disk> {
     space: Arc<Space>,
     library: Arc<Library<Content<D>>>,
     shelves: Shelves<Content<D>>,
-    /// Highest generation of every span that ever came here.
-    generations: BTreeMap<BlockId, Vec<(Span, u32)>>,
+    segments: Segments<D>,
     takers: [Taker; 2],
+    /// Gives stock back.
+    giver: Giver,
+    /// What upstream has called back and has not been told the end of.
+    recalls: VecDeque<Recalling>,
+    /// Whether the node is going offline.
+    draining: bool,
+    rules: LevelRules,
+    sales: Sales,
     needs: Needs,
+    /// When the next report is due, in [`Now::monotonic_ms`].
+    report_at_ms: u64,
+    /// Where the journal ended durably a moment ago.
+    journal_end: u64,
     /// Vends that wait for a PIN: worker and variety, oldest first.
     waiting: VecDeque<Waiting>,
-    registry: Arc<Registry>,
+    registry: RegistryCopy<D>,
     hub_epoch: u64,
-    /// State files that a full disk did not take yet: registry, hub epoch.
-    unstored: [bool; 2],
-    /// When that is tried again, in [`Now::monotonic_ms`].
+    /// A full disk did not take the hub's epoch yet.
+    epoch_unstored: bool,
+    /// When what a full disk did not take is tried again, in [`Now::monotonic_ms`].
     store_again_ms: u64,
     link: Link,
     next_request: u64,
@@ -69,7 +92,7 @@ pub struct Steward<D: Disk> {
     unmade: VecDeque<Record>,
     made: u64,
     /// Transfers whose record is on its way: it is durable when this many are.
-    recorded: VecDeque<(u64, Stream, u64)>,
+    recorded: VecDeque<(u64, Recorded)>,
     last_withdrawal_day: u32,
     actions: VecDeque<StewardAction<D>>,
 }
@@ -99,6 +122,8 @@ pub enum StewardAction<D: Disk> {
         /// The position.
         position: u64,
     },
+    /// Tell all workers whether the node is going offline, and so sells nothing new.
+    Drain(bool),
     /// Upstream broke the protocol: drop the link and tell the operator. Selling goes on.
     Drop(TransferFault),
 }
@@ -122,7 +147,7 @@ pub enum StewardError {
     },
     /// The stored registry does not open.
     #[error("{REGISTRY_FILE}: {0}")]
-    Registry(#[from] SealedError),
+    Registry(SealedError),
     /// The hub has an epoch lower than one seen before.
     #[error(
         "the hub calls itself epoch {hub_epoch}, and epoch {seen} was seen before: it is an old copy; start the latest one"
@@ -146,6 +171,17 @@ enum Link {
     Resuming,
     /// Requests may be made.
     Ready,
+}
+
+/// A record whose durability somebody waits for, with the number of its transfer.
+#[derive(Clone, Copy, Debug)]
+enum Recorded {
+    /// An IN or REFUSED.
+    Taken(Stream, u64),
+    /// An OUT.
+    Given(u64),
+    /// A settlement.
+    Settled(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -172,23 +208,20 @@ impl<D: Disk> Steward<D> {
         link_keys: Arc<NodeKeys>,
         space: Arc<Space>,
         workers: usize,
-        levels: Levels,
+        rules: LevelRules,
         ledger: &Ledger,
     ) -> Result<Self, StewardError> {
-        let registry = match disk.open(REGISTRY_FILE) {
-            Ok(file) => Arc::new(decode_sealed(file.as_ref(), keys.registry())?),
-            Err(error) if error.is_missing() => Arc::default(),
-            Err(error) => return Err(error.into()),
-        };
-        let hub_epoch = match disk.open(HUB_EPOCH_FILE) {
-            Ok(file) => u64::from_le_bytes(file.as_ref().try_into().map_err(|_| StewardError::HubEpoch)?),
-            Err(error) if error.is_missing() => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let registry = RegistryCopy::open(Arc::clone(&disk), &keys).map_err(|error| match error {
+            OpenError::Disk(error) => StewardError::Disk(error),
+            OpenError::Sealed(error) => StewardError::Registry(error),
+        })?;
+        let hub_epoch = state::load(&*disk)?;
         let taker = |stream| {
             let taken = ledger.taken(stream);
             Taker::new(stream, taken.highest, taken.outcomes.values().copied())
         };
+        let given = &ledger.given[RETURNS as usize];
+        let giver = Giver::new(RETURNS, given.highest, given.open.values().copied()).without_content();
         let mut steward = Self {
             node,
             disk,
@@ -197,13 +230,20 @@ impl<D: Disk> Steward<D> {
             space,
             library: Arc::default(),
             shelves: Shelves::new(workers),
-            generations: BTreeMap::new(),
+            segments: Segments::new(),
             takers: [taker(Stream::Bulk), taker(Stream::Urgent)],
-            needs: Needs::new(levels),
+            giver,
+            recalls: VecDeque::new(),
+            draining: false,
+            rules,
+            sales: Sales::new(ledger),
+            needs: Needs::default(),
+            report_at_ms: 0,
+            journal_end: 0,
             waiting: VecDeque::new(),
             registry,
             hub_epoch,
-            unstored: [false; 2],
+            epoch_unstored: false,
             store_again_ms: 0,
             link: Link::Down,
             next_request: 1,
@@ -215,10 +255,9 @@ impl<D: Disk> Steward<D> {
             actions: VecDeque::new(),
         };
         for holding in ledger.inventory.holdings() {
-            let shelf = steward.open_shelf(holding.span, holding.generation)?;
+            let shelf = steward.open_shelf(holding.span, holding.generation, holding.given)?;
             for &(start, end) in holding.in_stock().intervals() {
-                let handed = steward.shelves.add(&shelf, start, end);
-                steward.hand_out(handed);
+                steward.stock(&shelf, start, end);
             }
         }
         Ok(steward)
@@ -233,7 +272,7 @@ impl<D: Disk> Steward<D> {
     /// The registry in force.
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
+        self.registry.current()
     }
 
     /// PINs of a variety that can be sold now.
@@ -261,8 +300,14 @@ impl<D: Disk> Steward<D> {
     /// A connection to upstream is open. `acknowledged` is the journal position that upstream is known to hold.
     pub fn handle_connected(&mut self, acknowledged: u64) {
         self.link = Link::Down;
-        let hello = ToHub::Hello { node: self.node, hub_epoch: self.hub_epoch, journal_from: acknowledged };
-        self.send(hello);
+        self.send(ToHub::Hello {
+            node: self.node,
+            hub_epoch: self.hub_epoch,
+            journal_from: acknowledged,
+            workers: u16::try_from(self.shelves.lanes()).unwrap_or(u16::MAX),
+            registry_version: self.registry.stored(),
+            registry_digest: if self.registry.is_behind() { 0 } else { self.registry.current().digest() },
+        });
     }
 
     /// The connection to upstream is gone, with everything on its way.
@@ -270,7 +315,10 @@ impl<D: Disk> Steward<D> {
         self.link = Link::Down;
         self.actions.retain(|action| !matches!(action, StewardAction::Send(_)));
         self.takers.iter_mut().for_each(Taker::handle_cut);
+        self.giver.handle_cut();
+        self.recalls.clear();
         self.needs.handle_cut();
+        self.registry.handle_cut();
         self.waiting.iter_mut().for_each(|waiting| waiting.request = 0);
     }
 
@@ -286,18 +334,21 @@ impl<D: Disk> Steward<D> {
                 }
                 if hub_epoch > self.hub_epoch {
                     self.hub_epoch = hub_epoch;
-                    self.unstored[1] = true;
+                    self.epoch_unstored = true;
                     self.store_state(now)?;
                 }
                 self.link = Link::Resuming;
+                self.report_at_ms = 0;
                 self.actions.push_back(StewardAction::Acknowledged { position: journal_acked });
+                self.offer_again(now);
             }
             ToNode::Ready => {
                 self.link = Link::Ready;
+                self.report(now);
                 self.ask(now);
             }
             ToNode::Offer(offer) => {
-                let generation = self.generation(offer.span);
+                let generation = self.segments.generation(offer.span);
                 let taken = self.taker(offer.stream).handle_offer(offer, generation);
                 self.follow(taken, offer.stream, now)?;
             }
@@ -305,7 +356,7 @@ impl<D: Disk> Steward<D> {
                 let taken = self.taker(stream).handle_chunk(number, offset, &bytes);
                 self.follow(taken, stream, now)?;
             }
-            ToNode::Answered { request, granted } => self.answered(request, granted, now),
+            ToNode::Answered { request, granted, .. } => self.answered(request, granted, now),
             ToNode::StockArrived { variety } => {
                 self.needs.handle_stock_arrived(variety);
                 self.ask(now);
@@ -314,12 +365,23 @@ impl<D: Disk> Steward<D> {
                 self.actions.push_back(StewardAction::Acknowledged { position });
             }
             ToNode::Registry(registry) => self.take_registry(registry, now)?,
+            ToNode::RegistryDelta(delta) => self.take_delta(delta, now)?,
+            ToNode::Recall { recall, variety, count } => self.handle_recall(recall, variety, count),
+            ToNode::Answer { stream: RETURNS, number, accepted } => {
+                self.handle_answer(number, accepted, now);
+            }
+            ToNode::Drain { on } => self.handle_drain(on),
+            // It has offered nothing in the other stream, and waits for nobody's progress.
+            ToNode::Answer { .. } | ToNode::Progress { .. } => {}
         }
         Ok(())
     }
 
     /// A worker has a vend of this variety and no PIN for it.
     pub fn handle_dry(&mut self, worker: usize, variety: VarietyId, now: &Now) {
+        if self.draining {
+            return;
+        }
         let until_ms = now.monotonic_ms + PARK_MS_MAX;
         self.waiting.push_back(Waiting { worker, variety, request: 0, until_ms });
         if self.waiting.len() > WAITING_MAX {
@@ -337,14 +399,25 @@ impl<D: Disk> Steward<D> {
         if now.monotonic_ms >= self.store_again_ms {
             self.store_state(now)?;
         }
-        while let Some(&(made, stream, number)) = self.recorded.front()
+        while let Some(&(made, recorded)) = self.recorded.front()
             && made <= durable
         {
             self.recorded.pop_front();
-            self.taker(stream).handle_recorded(number);
-            self.follow(Ok(()), stream, now)?;
+            match recorded {
+                Recorded::Taken(stream, number) => {
+                    self.taker(stream).handle_recorded(number);
+                    self.follow(Ok(()), stream, now)?;
+                }
+                Recorded::Given(number) => self.handle_given(number, now),
+                Recorded::Settled(number) => self.handle_settled(number, now),
+            }
         }
         Ok(())
+    }
+
+    /// The journal is durable up to this position.
+    pub fn handle_journal_durable(&mut self, end: u64) {
+        self.journal_end = end;
     }
 
     /// Time went by.
@@ -356,7 +429,9 @@ impl<D: Disk> Steward<D> {
         }
         // Who waited for so long was told to come back, and is heard of again when it does.
         self.waiting.retain(|waiting| waiting.until_ms > now.monotonic_ms);
+        self.give_back();
         self.serve_waiting(now);
+        self.report(now);
         self.ask(now);
     }
 
@@ -386,6 +461,7 @@ impl<D: Disk> Steward<D> {
                     }
                     Err(error) => return Err(error),
                 },
+                TakerAction::Compare(_) => unreachable!("what comes down has its content"),
                 TakerAction::Record(record) => {
                     self.unmade.push_back(record);
                     self.make_records();
@@ -420,160 +496,49 @@ impl<D: Disk> Steward<D> {
 
     /// A segment is this node's: it may be sold.
     fn take(&mut self, offer: &Offer, now: &Now) -> Result<(), StewardError> {
-        let shelf = self.open_shelf(offer.span, offer.generation)?;
+        let shelf = self.open_shelf(offer.span, offer.generation, 0)?;
         let Span { start, end, .. } = offer.span;
         let asked_by = self.waiting.iter().position(|w| offer.request != 0 && w.request == offer.request);
-        let handed = match asked_by.and_then(|at| self.waiting.remove(at)) {
-            Some(waiting) => vec![self.shelves.add_to(waiting.worker, shelf, start, end)],
-            None => self.shelves.add(&shelf, start, end),
-        };
-        self.hand_out(handed);
+        match asked_by.and_then(|at| self.waiting.remove(at)) {
+            Some(waiting) => {
+                self.sales.handle_stocked(shelf.variety, u64::from(end - start));
+                let handed = self.shelves.add_to(waiting.worker, shelf, start, end);
+                self.hand_out(vec![handed]);
+            }
+            None => self.stock(&shelf, start, end),
+        }
+        self.report_at_ms = 0;
         self.serve_waiting(now);
         Ok(())
     }
 
-    fn open_shelf(&mut self, span: Span, generation: u32) -> Result<Arc<Shelf<Content<D>>>, StewardError> {
+    /// Splits PINs of a segment between the lanes.
+    fn stock(&mut self, shelf: &Arc<Shelf<Content<D>>>, start: u32, end: u32) {
+        self.sales.handle_stocked(shelf.variety, u64::from(end - start));
+        let handed = self.shelves.add(shelf, start, end);
+        self.hand_out(handed);
+    }
+
+    fn open_shelf(
+        &mut self,
+        span: Span,
+        generation: u32,
+        given: u32,
+    ) -> Result<Arc<Shelf<Content<D>>>, StewardError> {
         let shelf = Arc::new(Content::open(&*self.disk, span, generation, self.keys.at_rest())?);
-        self.generations.entry(span.block).or_default().push((span, generation));
+        self.segments.add(shelf.clone(), given);
         self.library.add(shelf.clone());
         Ok(shelf)
-    }
-
-    fn generation(&self, span: Span) -> u32 {
-        let known = self.generations.get(&span.block).into_iter().flatten();
-        let overlapping = known.filter(|(held, _)| held.start < span.end && span.start < held.end);
-        overlapping.map(|(_, generation)| *generation).max().unwrap_or(0)
-    }
-
-    /// Helps waiting workers from their siblings' ranges, and asks upstream for the rest, one PIN each. A vend that an
-    /// urgent request was made for waits for its answer.
-    fn serve_waiting(&mut self, now: &Now) {
-        if self.waiting.iter().all(|waiting| waiting.request != 0) {
-            return;
-        }
-        let asked = self.waiting.iter().filter(|waiting| waiting.request != 0).count();
-        let may_ask = self.link == Link::Ready && !self.needs.is_resting(now);
-        let mut questions = if may_ask { URGENT_REQUESTS_MAX.saturating_sub(asked) } else { 0 };
-        let mut left = VecDeque::with_capacity(self.waiting.len());
-        let mut stocked = BTreeMap::new();
-        let mut dry = BTreeSet::new();
-        while let Some(mut waiting) = self.waiting.pop_front() {
-            let Waiting { worker, variety, request, .. } = waiting;
-            if request == 0 && (questions > 0 || !dry.contains(&(worker, variety))) {
-                let first_day = self.first_day(variety, now);
-                let is_sellable = |shelf: &Shelf<_>| shelf.last_day >= first_day;
-                let shelves = &mut self.shelves;
-                let own = stocked.entry((worker, variety));
-                let own = own.or_insert_with(|| shelves.remaining_in(worker, variety, is_sellable));
-                if *own > 0 {
-                    *own -= 1;
-                    continue;
-                }
-                if let Some(handed) = shelves.help(worker, variety, is_sellable) {
-                    *own = u64::from(handed.1.remaining()).saturating_sub(1);
-                    self.hand_out(vec![handed]);
-                    continue;
-                }
-                dry.insert((worker, variety));
-                if questions > 0 && self.coming_in_bulk(variety) == 0 {
-                    questions -= 1;
-                    waiting.request = self.next_request;
-                    self.next_request += 1;
-                    self.send(ToHub::Urgent { request: waiting.request, variety });
-                }
-            }
-            left.push_back(waiting);
-        }
-        self.waiting = left;
-    }
-
-    /// Asks for stock of every variety that is below its low mark.
-    fn ask(&mut self, now: &Now) {
-        if self.link != Link::Ready {
-            return;
-        }
-        let registry = self.registry.clone();
-        for variety in registry.varieties().map(|variety| variety.id) {
-            let coming: u64 =
-                self.takers.iter().flat_map(Taker::arriving).map(|offer| coming_of(offer, variety)).sum();
-            let held = self.in_stock(variety, now) + coming;
-            if let Some(count) = self.needs.next_request(variety, held, now, self.next_request) {
-                let request = self.next_request;
-                self.next_request += 1;
-                self.send(ToHub::Need { request, variety, count });
-            }
-        }
-    }
-
-    fn answered(&mut self, request: u64, granted: u32, now: &Now) {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.request == request) {
-            if granted > 0 {
-                return;
-            }
-            let Waiting { worker, variety, .. } = self.waiting[at];
-            // The hub may have none because this node has it all, or is about to, or has just had no room for it.
-            let is_near = self.in_stock(variety, now) + self.coming_in_bulk(variety) > 0;
-            if is_near || self.needs.is_resting(now) {
-                self.waiting[at].request = 0;
-                self.serve_waiting(now);
-            } else {
-                self.waiting.remove(at);
-                self.actions.push_back(StewardAction::OutOfStock { worker, variety });
-            }
-        } else {
-            self.needs.handle_answered(request, granted, now);
-        }
-    }
-
-    fn take_registry(&mut self, registry: Arc<Registry>, now: &Now) -> Result<(), StewardError> {
-        if registry != self.registry {
-            self.registry = registry.clone();
-            self.actions.push_back(StewardAction::Registry(registry));
-            self.unstored[0] = true;
-            self.store_state(now)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the state files that are behind what is in force. A full disk puts that off and stops nothing: the hub says
-    /// both again at the next connection.
-    fn store_state(&mut self, now: &Now) -> Result<(), StewardError> {
-        let [registry, hub_epoch] = self.unstored;
-        if hub_epoch {
-            self.unstored[1] = !self.store(HUB_EPOCH_FILE, &self.hub_epoch.to_le_bytes(), now)?;
-        }
-        if registry {
-            // The version never names two registries, so it makes a nonce that is used once under this key.
-            let mut nonce = [0; 12];
-            nonce[..8].copy_from_slice(&self.registry.version().to_le_bytes());
-            let file = encode_sealed(&self.registry, self.keys.registry(), nonce);
-            self.unstored[0] = !self.store(REGISTRY_FILE, &file, now)?;
-        }
-        Ok(())
-    }
-
-    fn store(&mut self, path: &str, bytes: &[u8], now: &Now) -> Result<bool, StewardError> {
-        match self.disk.write(path, &[bytes]) {
-            Err(error) if error.is_full() => {
-                self.store_again_ms = now.monotonic_ms + STORE_AGAIN_MS;
-                Ok(false)
-            }
-            done => Ok(done.map(|()| true)?),
-        }
     }
 
     fn withdraw_expired(&mut self, now: &Now) {
         let today = now.day();
         for (shelf, span) in self.shelves.cut_done(|shelf| shelf.last_day < today) {
             let (variety, reason) = (shelf.variety, WithdrawReason::Expired);
+            self.sales.handle_cut(variety, u64::from(span.len()));
             self.unmade.push_back(Record::Withdrawn { span, variety, reason, at_ms: now.unix_ms });
         }
         self.make_records();
-    }
-
-    /// PINs of a variety that are on their way here, for whoever asks for them.
-    fn coming_in_bulk(&self, variety: VarietyId) -> u64 {
-        self.takers[Stream::Bulk as usize].arriving().map(|offer| coming_of(offer, variety)).sum()
     }
 
     /// Makes records as far as the journal has room.
@@ -584,8 +549,8 @@ impl<D: Disk> Steward<D> {
             }
             self.records.push(record.encode());
             self.made += 1;
-            if let Record::Received(fact) | Record::Refused(fact) = record {
-                self.recorded.push_back((self.made, fact.stream, fact.number));
+            if let Some(recorded) = Self::recorded_of(record) {
+                self.recorded.push_back((self.made, recorded));
             }
             self.unmade.pop_front();
         }
@@ -598,7 +563,7 @@ impl<D: Disk> Steward<D> {
 
     /// The first day on which a PIN sold now must still be valid.
     fn first_day(&self, variety: VarietyId, now: &Now) -> u32 {
-        let life = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
+        let life = self.registry.current().variety(variety).map_or(0, |variety| variety.minimum_life_days);
         now.day().saturating_add(life)
     }
 
@@ -611,18 +576,5 @@ impl<D: Disk> Steward<D> {
     }
 }
 
-fn coming_of(offer: &Offer, variety: VarietyId) -> u64 {
-    if offer.properties.variety == variety { u64::from(offer.span.len()) } else { 0 }
-}
-
-/// The node's copy of the registry, sealed under its own key.
-const REGISTRY_FILE: &str = "registry";
-/// The highest hub epoch seen.
-const HUB_EPOCH_FILE: &str = "hub-epoch";
-/// How long a full disk is left alone before a state file is tried again, in milliseconds.
-const STORE_AGAIN_MS: u64 = 1_000;
 /// Vends that are remembered to be waiting; the oldest are forgotten first, as they time out first.
 const WAITING_MAX: usize = 4096;
-/// Urgent requests without answer. The hub never has more of them open than a link allows, whatever it has still to
-/// commit: more would be answered that there is no stock.
-const URGENT_REQUESTS_MAX: usize = open_max(Stream::Urgent) / 4;

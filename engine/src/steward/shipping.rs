@@ -5,7 +5,7 @@
 
 use crate::disk::Disk;
 use crate::journal::{JournalError, JournalReader, Position};
-use crate::link::ToHub;
+use crate::link::{RANGE_BYTES_MAX, ToHub};
 use bytes::Bytes;
 
 /// Ships one node's journal.
@@ -30,6 +30,12 @@ impl<D: Disk> Shipping<D> {
     #[must_use]
     pub fn acknowledged(&self) -> Position {
         self.acknowledged
+    }
+
+    /// Where the journal ends durably.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        self.reader.durable()
     }
 
     /// Durable bytes that upstream does not hold yet.
@@ -68,8 +74,6 @@ impl<D: Disk> Shipping<D> {
     }
 }
 
-/// Most bytes of one range.
-const RANGE_BYTES_MAX: usize = 4 << 20;
 /// From so many bytes on a range is sent at once.
 const RANGE_BYTES_MIN: u64 = 1 << 20;
 /// Less than that is sent after so many milliseconds: well below the second in which a sale is to be known upstream.

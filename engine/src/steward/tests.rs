@@ -1,15 +1,17 @@
 //! One steward against a script of the hub.
 
+use super::asking::URGENT_REQUESTS_MAX;
 use super::*;
 use crate::disk::heap::HeapDisk;
-use crate::ids::BatchId;
+use crate::ids::{BatchId, BlockId};
 use crate::journal::{Journal, JournalOptions, Position};
 use crate::link::CHUNK_BYTES_MAX;
+use crate::policy::Levels;
 use crate::registry::Variety;
 use crate::stock::segment::checksum;
-use crate::stock::{BlockProperties, DataKey, Expiry, PIN_RECORD_BYTES};
+use crate::stock::{BlockKey, BlockProperties, DataKey, Expiry};
 use bytes::Bytes;
-use wire::message::Charset;
+use wire::message::{Charset, Pin, Serial};
 
 const AIRTIME: VarietyId = VarietyId(1);
 
@@ -22,8 +24,12 @@ struct Desk {
     sent: Vec<ToHub>,
     now: Now,
     given: u64,
+    /// Records of earlier lives.
+    made_before: u64,
     /// How often a worker was told that there is none.
     out_of_stock: u32,
+    /// The ranges that were handed to workers.
+    lanes: Vec<Arc<Range<Content<HeapDisk>>>>,
 }
 
 impl Desk {
@@ -43,8 +49,47 @@ impl Desk {
             sent: Vec::new(),
             now,
             given: 0,
+            made_before: 0,
             out_of_stock: 0,
+            lanes: Vec::new(),
         }
+    }
+
+    /// Starts the steward anew on what is durable.
+    fn restart(&mut self, levels: LevelRules) {
+        let mut ledger = Ledger::default();
+        for record in &self.records {
+            ledger.apply(record, |_, _| {}).unwrap();
+        }
+        let options = JournalOptions::with_segment_bytes(256 << 10);
+        let journal = Arc::new(HeapDisk::new());
+        let journal = Journal::open(journal, options, Position(0), Position(0), &mut |_, _| Ok(())).unwrap();
+        self.steward = start_with(&self.disk, &self.link_keys, journal.space(), levels, &ledger);
+        self.made_before = self.records.len() as u64;
+        self.lanes.clear();
+        self.sent.clear();
+    }
+
+    /// A worker sells so many PINs, in the order of the lanes.
+    fn sell(&mut self, count: u32) -> Vec<crate::ids::PinId> {
+        let pins: Vec<_> = self
+            .lanes
+            .iter()
+            .flat_map(|range| std::iter::from_fn(|| range.claim()))
+            .take(count as usize)
+            .collect();
+        assert_eq!(pins.len(), count as usize);
+        pins
+    }
+
+    fn needs(&mut self) -> Vec<u32> {
+        let sent = self.sent().into_iter();
+        sent.filter_map(|m| if let ToHub::Need { count, .. } = m { Some(count) } else { None }).collect()
+    }
+
+    fn offers(&mut self) -> Vec<Offer> {
+        let sent = self.sent().into_iter();
+        sent.filter_map(|m| if let ToHub::Offer(offer) = m { Some(offer) } else { None }).collect()
     }
 
     fn hear(&mut self, message: ToNode) {
@@ -65,13 +110,14 @@ impl Desk {
         loop {
             let made = self.steward.records().drain(..).map(|bytes| Record::decode(&bytes).unwrap());
             self.records.extend(made);
-            self.steward.handle_durable(self.records.len() as u64, &self.now).unwrap();
+            self.steward.handle_durable(self.records.len() as u64 - self.made_before, &self.now).unwrap();
             let mut idle = true;
             while let Some(action) = self.steward.poll_action() {
                 idle = false;
                 match action {
                     StewardAction::Send(message) => self.sent.push(message),
                     StewardAction::Drop(fault) => panic!("{fault}"),
+                    StewardAction::Range { range, .. } => self.lanes.push(range),
                     StewardAction::OutOfStock { .. } => self.out_of_stock += 1,
                     _ => {}
                 }
@@ -97,7 +143,7 @@ impl Desk {
         for message in self.offer(request, count) {
             self.hear(message);
         }
-        self.hear(ToNode::Answered { request, granted: count });
+        self.hear(ToNode::Answered { stream: Stream::Bulk, request, granted: count });
     }
 
     /// One segment for a request: offer and content.
@@ -105,7 +151,10 @@ impl Desk {
         self.given += 1;
         let (stream, number, block) = (Stream::Bulk, self.given, BlockId(self.given));
         let properties = BlockProperties { block, variety: AIRTIME, batch: BatchId(1), expiry: Expiry::NONE };
-        let records = vec![7; count as usize * PIN_RECORD_BYTES];
+        let sealer = BlockKey::new(properties, &DataKey::from_bytes([5; 32]));
+        let (serial, pin) = (Serial::new(b"S1").unwrap(), Pin::new(b"1234567890").unwrap());
+        let records: Vec<u8> =
+            (0..count).flat_map(|index| sealer.seal(index as u16, &serial, &pin)).collect();
         let offer = Offer {
             stream,
             number,
@@ -128,10 +177,19 @@ impl Desk {
 }
 
 fn start(disk: &Arc<HeapDisk>, link_keys: &Arc<NodeKeys>, space: Arc<Space>) -> Steward<HeapDisk> {
+    let levels = Levels::new(20, 60, 100).unwrap().into();
+    start_with(disk, link_keys, space, levels, &Ledger::default())
+}
+
+fn start_with(
+    disk: &Arc<HeapDisk>,
+    link_keys: &Arc<NodeKeys>,
+    space: Arc<Space>,
+    levels: LevelRules,
+    ledger: &Ledger,
+) -> Steward<HeapDisk> {
     let keys = NodeKeys::from_node_key(&[2; 32]);
-    let levels = Levels { low: 20, target: 60 };
-    let ledger = Ledger::default();
-    Steward::new(SellerId(1), disk.clone(), keys, link_keys.clone(), space, 2, levels, &ledger).unwrap()
+    Steward::new(SellerId(1), disk.clone(), keys, link_keys.clone(), space, 2, levels, ledger).unwrap()
 }
 
 fn registry() -> Arc<Registry> {
@@ -163,7 +221,9 @@ fn law_8_a_full_disk_refuses_stock_rarely_and_takes_it_when_there_is_room() {
         for message in desk.sent() {
             match message {
                 ToHub::Need { request, count, .. } => desk.give(request, count),
-                ToHub::Urgent { request, .. } => desk.hear(ToNode::Answered { request, granted: 1 }),
+                ToHub::Urgent { request, .. } => {
+                    desk.hear(ToNode::Answered { stream: Stream::Urgent, request, granted: 1 });
+                }
                 ToHub::Answer { accepted, .. } => refusals += u32::from(!accepted),
                 _ => {}
             }
@@ -255,7 +315,7 @@ fn m05_a_vend_is_not_declined_while_all_the_stock_is_on_its_way_here_or_finds_no
     // The hub gives all it has in bulk, and so has none for the vend. There is no room for it here.
     desk.disk.limit(Some(0));
     desk.give(need.unwrap(), 60);
-    desk.hear(ToNode::Answered { request: asked, granted: 0 });
+    desk.hear(ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 });
     assert_eq!(desk.out_of_stock, 0, "there is stock");
     desk.disk.limit(None);
     let until_ms = desk.now.monotonic_ms + 2_500;
@@ -265,7 +325,7 @@ fn m05_a_vend_is_not_declined_while_all_the_stock_is_on_its_way_here_or_finds_no
         again.extend(urgent(&mut desk));
     }
     let [asked] = again[..] else { panic!("asked again, once: {again:?}") };
-    desk.hear(ToNode::Answered { request: asked, granted: 0 });
+    desk.hear(ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 });
     assert_eq!(desk.out_of_stock, 1, "now there is none");
 }
 
@@ -285,11 +345,114 @@ fn m05_what_is_recorded_and_not_durable_yet_still_counts_as_on_its_way() {
         desk.steward.handle_message(message, &desk.now).unwrap();
     }
     assert_eq!(desk.steward.records().len(), 1, "taken, and not durable");
-    let answer = ToNode::Answered { request: asked, granted: 0 };
+    let answer = ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 };
     desk.steward.handle_message(answer, &desk.now).unwrap();
     desk.steward.handle_tick(&desk.now);
     desk.act();
     assert_eq!(desk.out_of_stock, 0, "the stock is nearly here");
     let asks = desk.sent().into_iter().filter(|m| matches!(m, ToHub::Urgent { .. } | ToHub::Need { .. }));
     assert_eq!(asks.count(), 0, "nor is more asked for");
+}
+
+#[test]
+fn h02_falling_below_the_low_mark_the_steward_asks_once_for_what_brings_it_to_the_target() {
+    let mut desk = Desk::new();
+    desk.restart(Levels::new(100, 500, 800).unwrap().into());
+    desk.connect(1);
+    assert_eq!(desk.needs(), [500], "it begins with nothing");
+    desk.give(1, 500);
+    desk.sell(400);
+    (0..100).for_each(|_| desk.tick());
+    assert_eq!(desk.needs(), [0; 0], "100 are left: at the mark");
+    desk.sell(1);
+    (0..100).for_each(|_| desk.tick());
+    desk.sell(50);
+    (0..100).for_each(|_| desk.tick());
+    assert_eq!(desk.needs(), [401], "99 were left; one request, however long it is open");
+}
+
+#[test]
+fn h04_a_recall_gets_what_is_not_sold_from_the_back_and_is_answered_when_all_is_offered() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.give(1, 60);
+    let sold = desk.sell(10);
+    desk.sent();
+    desk.hear(ToNode::Recall { recall: 7, variety: AIRTIME, count: 1_000 });
+    let sent = desk.sent();
+    let offers: Vec<_> =
+        sent.iter().filter_map(|m| if let ToHub::Offer(o) = m { Some(*o) } else { None }).collect();
+    let offered: u32 = offers.iter().map(|offer| offer.span.len()).sum();
+    assert_eq!(offered, 50);
+    assert!(matches!(sent.last(), Some(ToHub::Recalled { recall: 7, count: 50 })), "{sent:?}");
+    for offer in &offers {
+        assert_eq!((offer.request, offer.generation > 2), (7, true));
+        assert!(!sold.iter().any(|pin| (offer.span.start..offer.span.end).contains(&u32::from(pin.index()))));
+    }
+    assert!(desk.lanes.iter().all(|range| range.remaining() == 0), "nobody sells what was given back");
+    desk.hear(ToNode::Recall { recall: 8, variety: AIRTIME, count: 1 });
+    assert!(matches!(desk.sent()[..], [ToHub::Recalled { recall: 8, count: 0 }]), "no more is there");
+}
+
+#[test]
+fn law_3_what_was_given_back_is_offered_again_after_a_restart_until_it_is_settled() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.give(1, 60);
+    desk.sent();
+    desk.hear(ToNode::Recall { recall: 7, variety: AIRTIME, count: 5 });
+    let [first] = desk.offers()[..] else { panic!("one offer") };
+    desk.restart(Levels::new(0, 60, 100).unwrap().into());
+    desk.connect(2);
+    let stocked = |desk: &Desk| desk.lanes.iter().map(|range| range.remaining()).sum::<u32>();
+    assert_eq!(stocked(&desk), 55);
+    assert_eq!(desk.offers(), [Offer { request: 0, ..first }]);
+    // Refused though nothing is damaged: it is sold here, and never offered again in this life.
+    desk.hear(ToNode::Answer { stream: RETURNS, number: first.number, accepted: false });
+    assert_eq!(stocked(&desk), 60);
+    desk.hear(ToNode::Recall { recall: 1, variety: AIRTIME, count: 5 });
+    assert!(matches!(desk.sent().last(), Some(ToHub::Recalled { recall: 1, count: 0 })));
+    desk.restart(Levels::new(0, 60, 100).unwrap().into());
+    desk.connect(3);
+    desk.hear(ToNode::Recall { recall: 1, variety: AIRTIME, count: 5 });
+    let [again] = desk.offers()[..] else { panic!("one offer") };
+    assert_eq!(
+        (again.number, again.generation, again.span),
+        (first.number + 1, first.generation + 1, first.span)
+    );
+    desk.hear(ToNode::Answer { stream: RETURNS, number: again.number, accepted: true });
+    desk.restart(Levels::new(0, 60, 100).unwrap().into());
+    desk.connect(4);
+    assert_eq!((desk.offers(), stocked(&desk)), (vec![], 55));
+}
+
+#[test]
+fn h07_a_node_that_goes_offline_asks_for_nothing_and_gives_back_all_even_what_still_arrives() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    let on_its_way = desk.offer(1, 60);
+    desk.sent();
+    desk.hear(ToNode::Drain { on: true });
+    on_its_way.into_iter().for_each(|message| desk.hear(message));
+    desk.hear(ToNode::Answered { stream: Stream::Bulk, request: 1, granted: 60 });
+    let mut given = 0;
+    for _ in 0..100 {
+        desk.tick();
+        desk.steward.handle_dry(0, AIRTIME, &desk.now);
+        for message in desk.sent() {
+            match message {
+                ToHub::Offer(offer) => {
+                    given += offer.span.len();
+                    desk.hear(ToNode::Answer { stream: RETURNS, number: offer.number, accepted: true });
+                }
+                ToHub::Need { .. } | ToHub::Urgent { .. } => panic!("it asks for nothing"),
+                ToHub::Report(report) => assert!(given < 60 || report.stock[0].on_hand == 0),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(given, 60);
+    desk.hear(ToNode::Drain { on: false });
+    desk.tick();
+    assert_eq!(desk.needs(), [60], "reversed");
 }

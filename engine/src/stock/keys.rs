@@ -16,6 +16,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 pub struct NodeKeys {
     at_rest: WrappingKey,
     link: WrappingKey,
+    link_psk: Zeroizing<[u8; 32]>,
     terminals: WrappingKey,
     fingerprints: FingerprintKey,
     registry: Zeroizing<[u8; 32]>,
@@ -29,6 +30,7 @@ impl NodeKeys {
         Self {
             at_rest: WrappingKey::derive(&root, b"at rest"),
             link: WrappingKey::derive(&root, b"link"),
+            link_psk: derive(&root, &[b"link handshake"]),
             terminals: WrappingKey::derive(&root, b"terminals"),
             fingerprints: FingerprintKey(derive(&root, &[b"fingerprints"])),
             registry: derive(&root, &[b"registry"]),
@@ -41,16 +43,26 @@ impl NodeKeys {
     /// # Errors
     /// [`KeyFileError`]: the operator's to mend. A file that group or others can read is refused.
     pub fn from_file(path: &Path, fresh: impl FnOnce() -> [u8; 32]) -> Result<Self, KeyFileError> {
-        let node_key = match read_key_file(path) {
+        Ok(Self::from_node_key(&*Self::key_from_file(path, fresh)?))
+    }
+
+    /// The same, but returns the node key itself, for who must show it to the other end of its link.
+    ///
+    /// # Errors
+    /// As [`NodeKeys::from_file`].
+    pub fn key_from_file(
+        path: &Path,
+        fresh: impl FnOnce() -> [u8; 32],
+    ) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+        match read_key_file(path) {
             Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 let node_key = Zeroizing::new(fresh());
                 make_key_file(path, &node_key)
                     .map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?;
-                node_key
+                Ok(node_key)
             }
-            other => other?,
-        };
-        Ok(Self::from_node_key(&node_key))
+            other => other,
+        }
     }
 
     /// Wraps data keys in this node's own files.
@@ -63,6 +75,12 @@ impl NodeKeys {
     #[must_use]
     pub fn link(&self) -> &WrappingKey {
         &self.link
+    }
+
+    /// Authenticates both ends of that link to each other: the pre-shared key of its handshake.
+    #[must_use]
+    pub fn link_psk(&self) -> &[u8; 32] {
+        &self.link_psk
     }
 
     /// Wraps terminal keys in the registry.

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// cannot be made durable stops the node: there is no way to take one back.
 pub struct Giver {
     stream: Stream,
+    /// Whether content travels; the taker may have it already.
+    sends_content: bool,
     /// The highest number given.
     highest: u64,
     /// What is not settled yet, by number.
@@ -61,7 +63,13 @@ impl Giver {
     pub fn new(stream: Stream, highest: u64, open: impl IntoIterator<Item = TransferFact>) -> Self {
         let restored = |fact: TransferFact| (fact.number, Open { phase: Phase::Out, ..Open::new(fact, 0) });
         let open = open.into_iter().map(restored).collect();
-        Self { stream, highest, open, connected: false, actions: VecDeque::new() }
+        Self { stream, sends_content: true, highest, open, connected: false, actions: VecDeque::new() }
+    }
+
+    /// The same for a link on which the taker has all content already, so that none is sent.
+    #[must_use]
+    pub fn without_content(self) -> Self {
+        Self { sends_content: false, ..self }
     }
 
     /// The highest number given, durably or not.
@@ -74,6 +82,11 @@ impl Giver {
     #[must_use]
     pub fn settled_below(&self) -> u64 {
         self.open.keys().next().copied().unwrap_or(self.highest + 1)
+    }
+
+    /// The transfers that are not settled yet, by number.
+    pub fn open(&self) -> impl Iterator<Item = &TransferFact> {
+        self.open.values().map(|open| &open.fact)
     }
 
     /// How many transfers are not settled yet.
@@ -203,7 +216,9 @@ impl Giver {
                 let fact = TransferFact { settled_below, ..open.fact };
                 self.actions.push_back(GiverAction::Offer { fact, request: open.request });
             }
-            while let Some((offset, length)) = open.next_chunk() {
+            while self.sends_content
+                && let Some((offset, length)) = open.next_chunk()
+            {
                 open.sent_bytes += length;
                 let span = open.fact.span;
                 self.actions.push_back(GiverAction::Chunk { number, span, offset, length });

@@ -13,6 +13,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// After every call, take [`Taker::poll_action`] until it is empty and do what it says, in that order.
 pub struct Taker {
     stream: Stream,
+    /// Whether content travels; this end may have it already.
+    takes_content: bool,
     /// The highest number with a record, durable or on its way there: the watermark.
     highest: u64,
     /// How transfers up to the watermark ended, as long as the giver may ask.
@@ -33,6 +35,9 @@ pub enum TakerAction {
         /// The segment's records.
         bytes: Vec<u8>,
     },
+    /// On a link without content: compare the offer with what this end has, then call [`Taker::handle_written`], or
+    /// [`Taker::refuse`] if it does not agree.
+    Compare(Offer),
     /// Make the record durable, then call [`Taker::handle_recorded`].
     Record(Record),
     /// The segment is in this node's inventory: content and IN are durable, it may be sold.
@@ -67,13 +72,25 @@ impl Taker {
             (fact.number, Outcome { span, generation, accepted, durable: true, asked: false, offer: None })
         };
         let outcomes = outcomes.into_iter().map(restored).collect();
-        Self { stream, highest, outcomes, incoming: VecDeque::new(), actions: VecDeque::new() }
+        let (incoming, actions) = (VecDeque::new(), VecDeque::new());
+        Self { stream, takes_content: true, highest, outcomes, incoming, actions }
+    }
+
+    /// The same for a link on which this end has all content already, so that none comes.
+    #[must_use]
+    pub fn without_content(self) -> Self {
+        Self { takes_content: false, ..self }
     }
 
     /// The highest number with a record, durable or on its way there.
     #[must_use]
     pub fn highest(&self) -> u64 {
         self.highest
+    }
+
+    /// How transfers ended that the giver may still ask about, with their numbers: `true`, taken.
+    pub fn outcomes(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.outcomes.iter().map(|(number, outcome)| (*number, outcome.accepted))
     }
 
     /// The offers that have no record yet, by number.
@@ -250,8 +267,11 @@ impl Taker {
         let generation_known = overlapping.map(|(_, generation)| generation).fold(generation_known, u32::max);
         let content = if offer.generation <= generation_known {
             Content::Refused
-        } else {
+        } else if self.takes_content {
             Content::Filling { bytes: Vec::with_capacity(offer.bytes as usize) }
+        } else {
+            self.actions.push_back(TakerAction::Compare(offer));
+            Content::Writing
         };
         self.incoming.push_back(Incoming { offer, content, asked: true, reported_bytes: 0 });
         self.record_in_order();
@@ -295,7 +315,7 @@ enum Content {
         /// What has arrived.
         bytes: Vec<u8>,
     },
-    /// Complete, not durable yet.
+    /// Complete, not durable yet; or being compared.
     Writing,
     /// Durable.
     Written,

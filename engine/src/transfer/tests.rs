@@ -82,6 +82,8 @@ impl TakerBooks {
 struct World {
     random: u64,
     stream: Stream,
+    /// Whether content travels, or the taker has it already.
+    content: bool,
     giver: Giver,
     giver_books: GiverBooks,
     giver_live: GiverBooks,
@@ -98,17 +100,18 @@ struct World {
 }
 
 impl World {
-    fn new(stream: Stream, seed: u64) -> Self {
+    fn new(stream: Stream, content: bool, seed: u64) -> Self {
         let mut books = GiverBooks::default();
         books.held.insert(0, (BLOCK_COUNT, 1));
         Self {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             stream,
-            giver: Giver::new(stream, 0, []),
+            content,
+            giver: giver(content, Giver::new(stream, 0, [])),
             giver_live: books.clone(),
             giver_books: books,
             giver_unsynced: VecDeque::new(),
-            taker: Taker::new(stream, 0, []),
+            taker: taker(content, Taker::new(stream, 0, [])),
             taker_books: TakerBooks::default(),
             taker_unsynced: VecDeque::new(),
             taker_unwritten: VecDeque::new(),
@@ -178,7 +181,7 @@ impl World {
                     self.down.push_back(Message::Offer(offer_of(fact)));
                 }
                 GiverAction::Chunk { number, span, offset, length } => {
-                    assert!(length <= CHUNK_BYTES_MAX);
+                    assert!(self.content && length <= CHUNK_BYTES_MAX);
                     let bytes = content_of(span)[offset as usize..(offset + length) as usize].to_vec();
                     self.down.push_back(Message::Chunk { number, offset, bytes });
                 }
@@ -192,6 +195,10 @@ impl World {
     fn run_taker(&mut self) {
         while let Some(action) = self.taker.poll_action() {
             match action {
+                TakerAction::Compare(offer) => {
+                    assert!(!self.content);
+                    self.taker_unwritten.push_back((offer, content_of(offer.span)));
+                }
                 TakerAction::WriteContent { offer, bytes } => self.taker_unwritten.push_back((offer, bytes)),
                 TakerAction::Record(record) => self.taker_unsynced.push_back(record),
                 TakerAction::Taken(offer) => {
@@ -290,8 +297,8 @@ impl World {
         self.cut();
         self.giver_unsynced.clear();
         self.giver_live = self.giver_books.clone();
-        self.giver =
-            Giver::new(self.stream, self.giver_books.highest, self.giver_books.open.values().copied());
+        let open = self.giver_books.open.values().copied();
+        self.giver = giver(self.content, Giver::new(self.stream, self.giver_books.highest, open));
     }
 
     fn crash_taker(&mut self) {
@@ -299,7 +306,7 @@ impl World {
         self.taker_unsynced.clear();
         self.taker_unwritten.clear();
         let outcomes = self.taker_books.outcomes.values().copied();
-        self.taker = Taker::new(self.stream, self.taker_books.highest, outcomes);
+        self.taker = taker(self.content, Taker::new(self.stream, self.taker_books.highest, outcomes));
     }
 
     /// Law 1 on what is durable: every PIN with the giver, with the taker, or in one transfer.
@@ -346,12 +353,20 @@ impl World {
     }
 }
 
+fn giver(content: bool, giver: Giver) -> Giver {
+    if content { giver } else { giver.without_content() }
+}
+
+fn taker(content: bool, taker: Taker) -> Taker {
+    if content { taker } else { taker.without_content() }
+}
+
 #[test]
 fn no_pin_has_two_owners_or_none_under_any_faults() {
     let (mut taken, mut refused) = (0, 0);
     for seed in 1..=60 {
-        for stream in [Stream::Bulk, Stream::Urgent] {
-            let mut world = World::new(stream, seed);
+        for (stream, content) in [(Stream::Bulk, true), (Stream::Urgent, true), (Stream::Bulk, false)] {
+            let mut world = World::new(stream, content, seed);
             (0..400).for_each(|_| world.step());
             world.settle();
             assert_eq!(world.giver.open_count(), 0, "seed {seed}: everything is answered");
@@ -367,9 +382,9 @@ fn no_pin_has_two_owners_or_none_under_any_faults() {
 
 #[test]
 fn a_crash_of_either_end_at_every_step_of_one_transfer_is_harmless() {
-    for crash_giver in [false, true] {
+    for (crash_giver, content) in [(false, true), (true, true), (false, false), (true, false)] {
         for crash_at in 0..40 {
-            let mut world = World::new(Stream::Bulk, 7);
+            let mut world = World::new(Stream::Bulk, content, 7);
             world.connect();
             world.give();
             for step in 0..40 {

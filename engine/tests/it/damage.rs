@@ -59,7 +59,7 @@ fn law_1_a_damaged_pin_is_withdrawn_and_the_next_one_is_sold() {
     let network = Process::begin_small(scratch.path(), &[], STOCK);
     let key = &network.add_terminals(1)[0];
     network.kill();
-    let stock = scratch.path().join("seller/stock");
+    let stock = scratch.path().join("server-1/stock");
     let files: Vec<PathBuf> = std::fs::read_dir(stock).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [segment] = &files[..] else { panic!("one delivery is one segment: {files:?}") };
     for record in [0, 4] {
@@ -91,7 +91,7 @@ fn law_4_a_sold_pin_that_became_unreadable_is_in_doubt_and_not_replaced() {
     let key = &network.add_terminals(1)[0];
     let sold = network.till(key).sell(Attempt::First, 1, OF).unwrap();
     network.kill();
-    let stock = scratch.path().join("seller/stock");
+    let stock = scratch.path().join("server-1/stock");
     let segment = std::fs::read_dir(stock).unwrap().next().unwrap().unwrap().path();
     let place = HEADER_BYTES + (sold.reference & 0xffff) as usize * PIN_RECORD_BYTES + 9;
     flip(&segment, place as u64);
@@ -143,7 +143,7 @@ fn batches(bytes: &[u8]) -> Vec<(u64, u64)> {
 }
 
 fn journal(data: &Path) -> PathBuf {
-    data.join("seller/journal/0000000000000000.seg")
+    data.join("server-1/journal/0000000000000000.seg")
 }
 
 fn flip(path: &Path, at: u64) {

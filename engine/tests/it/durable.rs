@@ -66,7 +66,7 @@ fn law_7_a_lost_mapping_stops_the_process_and_the_next_start_says_what_is_wrong(
         for sequence in 1..=100 {
             till.sell(Attempt::First, sequence, OF).unwrap();
         }
-        let segment = scratch.path().join("seller/journal/0000000000000000.seg");
+        let segment = scratch.path().join("server-1/journal/0000000000000000.seg");
         OpenOptions::new().write(true).open(&segment).unwrap().set_len(left_bytes).unwrap();
         let answer = till.vend(Attempt::First, 101, OF, 0);
         assert!(answer.is_err(), "law 7: {answer:?} although the journal is lost");
@@ -110,7 +110,7 @@ static int fails(int fd) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
-    return strstr(path, "/seller/journal/") != NULL;
+    return strstr(path, "/server-1/journal/") != NULL;
 }
 
 int fdatasync(int fd) {

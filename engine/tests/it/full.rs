@@ -13,7 +13,7 @@ use wire::message::{Attempt, LaterReason, Reply, Request, SequenceState, Sold, V
 #[test]
 fn law_8_a_full_disk_puts_sales_off_answers_the_rest_and_recovers_by_itself() {
     let scratch = scratch();
-    let Some(disk) = SmallDisk::mount(&scratch.path().join("seller"), 16 << 20) else {
+    let Some(disk) = SmallDisk::mount(&scratch.path().join("server-1"), 16 << 20) else {
         return lacking("the right to mount a tmpfs");
     };
     let levels = ["--low", "60000", "--target", "60000"];
@@ -26,7 +26,7 @@ fn law_8_a_full_disk_puts_sales_off_answers_the_rest_and_recovers_by_itself() {
     let mut told = BTreeMap::new();
     let open = sell_all_there_is_room_for(&mut till, &mut told);
     assert!(told.len() > 1_000, "only {} sales fit", told.len());
-    network.wait_for("a full disk", |status| status.disk_full);
+    network.wait_for("a full disk", |status| status.sellers[0].disk_full);
     check_answers(&mut till, &told, open);
     check_sold(&mut network.till(other), &sold);
     network.audit();
@@ -39,7 +39,7 @@ fn law_8_a_full_disk_puts_sales_off_answers_the_rest_and_recovers_by_itself() {
     network.audit();
 
     disk.free();
-    network.wait_for("room", |status| !status.disk_full);
+    network.wait_for("room", |status| !status.sellers[0].disk_full);
     let late = till.sell(Attempt::Repeat, open, OF).unwrap();
     assert!(told.values().all(|earlier| earlier.reference != late.reference), "law 1");
     till.sell(Attempt::First, open + 1, OF).unwrap();
@@ -53,7 +53,7 @@ fn law_8_a_full_disk_puts_sales_off_answers_the_rest_and_recovers_by_itself() {
 #[test]
 fn law_8_stock_that_finds_no_room_stays_at_the_hub_until_there_is() {
     let scratch = scratch();
-    let Some(disk) = SmallDisk::mount(&scratch.path().join("seller"), 8 << 20) else {
+    let Some(disk) = SmallDisk::mount(&scratch.path().join("server-1"), 8 << 20) else {
         return lacking("the right to mount a tmpfs");
     };
     let network = Process::begin_small(scratch.path(), &[], 0);
@@ -91,7 +91,7 @@ fn law_8_a_killed_network_starts_again_on_a_full_disk() {
     // The seller's journal has room left that it took before.
     till.sell(Attempt::First, 2, OF).unwrap();
     disk.free();
-    network.wait_for("room", |status| !status.disk_full && status.linked);
+    network.wait_for("room", |status| !status.sellers[0].disk_full && status.sellers[0].linked);
     network.mint(VARIETY, 10);
     network.audit();
     drop(network);

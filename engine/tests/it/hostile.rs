@@ -78,7 +78,7 @@ fn law_9_what_is_no_hello_gets_its_code_and_nobody_else_notices() {
         drop(stream);
         honest.sells();
     }
-    network.wait_for("one connection", |status| status.connections == 1);
+    network.wait_for("one connection", |status| status.sellers[0].connections == 1);
     network.audit();
 }
 
@@ -89,7 +89,7 @@ fn an_unknown_terminal_a_wrong_key_and_another_epoch_are_told_the_same() {
     let keys = network.add_terminals(2);
     let mut honest = Honest::new(&network, &keys[0]);
     network.await_terminal(&keys[1]);
-    let rejected = network.status().rejected;
+    let rejected = network.status().sellers[0].rejected;
     for impostor in [
         KeyRow { terminal: 999_999, ..keys[1].clone() },
         KeyRow { key: TerminalKey::new([7; 32]), ..keys[1].clone() },
@@ -100,7 +100,7 @@ fn an_unknown_terminal_a_wrong_key_and_another_epoch_are_told_the_same() {
         assert_eq!(lost.code(), ErrorCode::Authentication);
         honest.sells();
     }
-    assert_eq!(network.status().rejected, rejected + 4);
+    assert_eq!(network.status().sellers[0].rejected, rejected + 4);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn law_9_whoever_says_nothing_or_never_reads_is_timed_out_and_memory_stays_bound
     let keys = network.add_terminals(3);
     let mut honest = Honest::new(&network, &keys[0]);
     keys.iter().for_each(|key| network.await_terminal(key));
-    network.wait_for("one connection", |status| status.connections == 1);
+    network.wait_for("one connection", |status| status.sellers[0].connections == 1);
     let before = network.resident_bytes();
     let begun = Instant::now();
 
@@ -217,7 +217,7 @@ fn law_9_whoever_says_nothing_or_never_reads_is_timed_out_and_memory_stays_bound
     deaf.ask(&Request::Login(Box::new(Login::EMPTY))).unwrap();
     let deaf = thread::spawn(move || never_read(deaf));
     honest.sells();
-    network.wait_for("all of them", |status| status.connections == IDLE + 3);
+    network.wait_for("all of them", |status| status.sellers[0].connections == IDLE + 3);
     let grown = network.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes for {IDLE} connections");
     honest.sells();
@@ -232,7 +232,7 @@ fn law_9_whoever_says_nothing_or_never_reads_is_timed_out_and_memory_stays_bound
     honest.sells();
     let unread_bytes = deaf.join().unwrap();
     assert!(unread_bytes < 16 << 20, "{unread_bytes} bytes were taken of a terminal that does not read");
-    network.wait_for("one connection", |status| status.connections == 1);
+    network.wait_for("one connection", |status| status.sellers[0].connections == 1);
     honest.sells();
     let grown = network.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes are kept");

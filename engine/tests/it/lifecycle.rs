@@ -20,7 +20,7 @@ fn a_second_login_replaces_the_first_only_when_its_first_sealed_frame_has_come()
     let mut second = Till::connect_unlogged(network.address, key, Mode::Sealed, PATIENCE).unwrap();
     assert_eq!(second.welcome.next_sequence, 2);
     first.sell(Attempt::First, 2, OF).unwrap();
-    assert_eq!(network.status().sessions, 1);
+    assert_eq!(network.status().sellers[0].sessions, 1);
 
     let login = Login { count: 1, unresolved: [(first.welcome.seller, 2); 16] };
     match second.ask(&Request::Login(Box::new(login))).unwrap() {
@@ -32,7 +32,7 @@ fn a_second_login_replaces_the_first_only_when_its_first_sealed_frame_has_come()
         other => panic!("the first session goes on: {other:?}"),
     }
     second.sell(Attempt::First, 3, OF).unwrap();
-    assert_eq!(network.status().sessions, 1);
+    assert_eq!(network.status().sellers[0].sessions, 1);
     network.audit();
 }
 

@@ -78,8 +78,10 @@ fn law_1_every_pin_is_claimed_or_cut_exactly_once_while_ranges_are_added_cut_and
                     shelves.add(&shelf, 0, BLOCK_PINS).into_iter().for_each(&hand);
                 }
                 if block % 10 == 0 {
-                    for (_, span) in shelves.cut(VARIETY, 150) {
+                    let mut wanted = 150;
+                    while let Some((_, span)) = shelves.cut(VARIETY, wanted, |_| true) {
                         left.fetch_sub(span.len() as usize, Ordering::Relaxed);
+                        wanted -= span.len();
                         recalled.push(span);
                     }
                 }

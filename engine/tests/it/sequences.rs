@@ -14,7 +14,7 @@ type Sales = HashMap<(u64, u64), u64>;
 
 fn told_to_operators(data: &Path, since: u64) -> (Vec<SequenceFact>, u64) {
     let mut facts = Vec::new();
-    let request = Request::Sequences { since, terminals: Vec::new() };
+    let request = Request::Sequences { seller: None, since, terminals: Vec::new() };
     let reply = ask(data, &request, None, |part| match part {
         Reply::Sequences { rows } => facts.extend(rows),
         other => panic!("{other:?}"),
@@ -48,12 +48,13 @@ fn every_sale_is_told_once_from_archive_and_journal_while_it_sells_and_when_noth
     let network = Process::begin_small(data, &["--low", "60000", "--target", "60000"], 60_000);
     let keys = network.add_terminals(4);
     let load = Load::start(&network, &keys, OF);
-    let early = network.wait_for("some sales", |status| status.varieties[0].sold > 100).journal_durable;
+    let early =
+        network.wait_for("some sales", |status| status.varieties[0].sold > 100).sellers[0].journal_durable;
     let several = 2 * SMALL_SEGMENT_BYTES;
     network.wait_for("several segments", |status| {
         // At any moment: part of it is archived, part is not.
         assert!(told_to_operators(data, early).1 >= early);
-        status.journal_durable > several
+        status.sellers[0].journal_durable > several
     });
     let told = load.finish();
     let (facts, end) = told_to_operators(data, 0);

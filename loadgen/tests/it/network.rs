@@ -5,7 +5,7 @@ use engine::admin::{MintOrder, Reply as Answer, Request as Ask, Site, VarietyRow
 use engine::cli::{clock, random};
 use engine::net::{Meddler, listen};
 use engine::network::{Failure, Network, Options, Selling, Status};
-use engine::steward::Levels;
+use engine::policy::Levels;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -41,18 +41,12 @@ impl Live {
         let data = folder.join("network");
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let levels = Levels { low: pins, target: pins };
+        let pins_all = u64::from(pins);
+        let levels = Levels::new(pins_all, pins_all, pins_all).unwrap().into();
         let selling = Selling { listener, clear: true, workers: 2, connections_max: 1000, levels };
-        let options = Options {
-            data: data.clone(),
-            selling: Some(selling),
-            segment_bytes: 4 << 20,
-            clock,
-            random,
-            fatal,
-        };
+        let options = Options::whole(&data, vec![selling], 4 << 20, clock, random, fatal).unwrap();
         let network = Network::start_with(options, meddler).unwrap();
-        serve(&data, network.office().clone(), Site { address: Some(address), stop: None }).unwrap();
+        serve(&data, network.office().clone(), Site { stop: None }).unwrap();
         let terminals_file = folder.join("terminals.csv");
         let running = Running::Inside(Some(Box::new(network)));
         let live = Self { address, data, terminals: terminals_file, pins, running };
@@ -183,7 +177,7 @@ fn pinwheel(data: &Path) -> Command {
 fn spawn(data: &Path, address: SocketAddr, pins: u32) -> (Child, SocketAddr) {
     let (address, pins) = (address.to_string(), pins.to_string());
     let mut process = pinwheel(data)
-        .args(["up", "--empty", "--listen", &address, "--low", &pins, "--target", &pins])
+        .args(["up", "--empty", "--servers", "1", "--listen", &address, "--low", &pins, "--target", &pins])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

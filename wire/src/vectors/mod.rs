@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_VECTORS=1 cargo test -p wire vectors` writes them anew; a difference is a change of the protocol.
 
+mod links;
 mod messages;
 mod sessions;
 

@@ -83,7 +83,7 @@ fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
                 (down, up) = (VecDeque::new(), VecDeque::new());
                 bench.hub.handle_cut(NODE);
                 takers.iter_mut().for_each(Taker::handle_cut);
-                up.push_back(ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 });
+                up.push_back(hello_of(NODE, 0));
                 connected = true;
             }
             0 => connected = false,
@@ -123,6 +123,7 @@ fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
             let taker = &mut takers[stream as usize];
             while let Some(action) = taker.poll_action() {
                 match action {
+                    TakerAction::Compare(_) => panic!("what comes down has its content"),
                     TakerAction::WriteContent { offer, .. } => taker.handle_written(offer.number),
                     TakerAction::Record(record) => {
                         let number = seller.record(record);
@@ -279,7 +280,7 @@ fn a_hub_on_real_files_gives_and_archives_and_starts_again() {
             })
             .collect()
     };
-    let hello = ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 };
+    let hello = hello_of(NODE, 0);
     let need = ToHub::Need { request: 1, variety, count: 1500 };
     let sent = ask(&mut hub, vec![hello.clone(), need, journal.ship()]);
     let content = |messages: &[ToNode]| {

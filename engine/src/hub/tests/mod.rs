@@ -11,7 +11,7 @@ use crate::ids::{BatchId, BlockId, KeyEpoch, Span, TerminalId, VarietyId};
 use crate::intake::{Delivery, NewBlock, Source};
 use crate::journal::record::Stream;
 use crate::link::{ToHub, ToNode};
-use crate::registry::{State, tests::variety};
+use crate::registry::{Dealer, Registry, State, tests::variety};
 use crate::stock::segment::{SegmentHeader, block_path, write_segment};
 use crate::stock::{BlockKey, BlockProperties, DataKey, Expiry, NodeKeys};
 use std::sync::Arc;
@@ -113,8 +113,13 @@ impl<S: Store + Clone> Bench<S> {
     }
 
     fn hello(&mut self) -> Vec<ToNode> {
-        self.tell(ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 })
+        self.tell(hello_of(NODE, 0))
     }
+}
+
+fn hello_of(node: SellerId, hub_epoch: u64) -> ToHub {
+    let (workers, registry_version, registry_digest) = (1, 0, 0);
+    ToHub::Hello { node, hub_epoch, journal_from: 0, workers, registry_version, registry_digest }
 }
 
 fn load<S: Store>(store: S, disk: &HeapDisk) -> Result<Hub<S, HeapDisk>, HubError> {
@@ -164,14 +169,19 @@ fn the_registry_is_mastered_here_and_reaches_connected_nodes_after_the_commit() 
     bench.command(Command::SetTerminal { terminal: TerminalId(10), state: State::Suspended }).unwrap();
     bench.stage(Command::SetDealer { dealer: 1, state: State::Closed });
     bench.hub.commit().unwrap();
-    let registry = bench.sent().into_iter().find_map(|message| match message {
-        ToNode::Registry(registry) => Some(registry),
-        _ => None,
-    });
-    let registry = registry.expect("every change reaches the node");
-    assert_eq!(registry.dealer(1).unwrap().state, State::Closed);
-    assert_eq!(registry.terminal(TerminalId(7)).unwrap().key, rekeyed[0].key);
-    assert_eq!(registry.version(), bench.hub.registry().version());
+    let deltas: Vec<_> = bench
+        .sent()
+        .into_iter()
+        .filter_map(|message| match message {
+            ToNode::RegistryDelta(delta) => Some(delta),
+            _ => None,
+        })
+        .collect();
+    let last = deltas.last().expect("every change reaches the node");
+    assert_eq!((last.dealers.len(), last.dealers[0].state), (1, State::Closed));
+    assert_eq!((last.to, last.digest), (bench.hub.registry().version(), bench.hub.registry().digest()));
+    let closed = bench.command(Command::SetDealer { dealer: 1, state: State::Active });
+    assert_eq!(closed, Err(CommandError::Closed), "for good");
 
     for (wrong, error) in [
         (Terminals::Next(0), CommandError::Count(100_000)),
@@ -189,6 +199,68 @@ fn the_registry_is_mastered_here_and_reaches_connected_nodes_after_the_commit() 
     let before = Arc::clone(bench.hub.registry());
     bench.crash();
     assert_eq!(**bench.hub.registry(), *before, "keys included");
+}
+
+#[test]
+fn h09_a_node_gets_what_it_lacks_of_the_registry_and_the_hub_knows_how_far_behind_it_is() {
+    let mut bench = Bench::new(MemoryStore::new());
+    bench.furnish();
+    let hello = |bench: &mut Bench<MemoryStore>, registry: &Registry| {
+        let (registry_version, registry_digest) = (registry.version(), registry.digest());
+        let hub_epoch = bench.hub.epoch();
+        bench.hub.handle_cut(NODE);
+        let hello = ToHub::Hello {
+            node: NODE,
+            hub_epoch,
+            journal_from: 0,
+            workers: 1,
+            registry_version,
+            registry_digest,
+        };
+        let sent = bench.tell(hello).into_iter();
+        sent.filter(|sent| matches!(sent, ToNode::Registry(_) | ToNode::RegistryDelta(_))).collect::<Vec<_>>()
+    };
+    let lag = |bench: &Bench<MemoryStore>| bench.hub.registry_lag(NODE, NOW_MS + 250).unwrap();
+    let first = hello(&mut bench, &Registry::default());
+    let [ToNode::Registry(whole)] = &first[..] else { panic!("a new node gets the whole: {first:?}") };
+    let mut copy = Registry::clone(whole);
+    assert!(hello(&mut bench, &copy).is_empty(), "nothing is missing");
+    assert!(lag(&bench).agrees);
+
+    let rename = |name: &str| Command::Import {
+        varieties: Vec::new(),
+        dealers: vec![Dealer { id: 1, name: name.to_owned(), state: State::Active }],
+    };
+    for name in ["a", "b", "c"] {
+        bench.command(rename(name)).unwrap();
+    }
+    let behind = lag(&bench);
+    assert_eq!((behind.versions, behind.agrees), (3, false));
+    assert_eq!(behind.ms, 250);
+    let changes = hello(&mut bench, &copy);
+    assert_eq!(changes.len(), 3);
+    for change in changes {
+        let ToNode::RegistryDelta(delta) = change else { panic!("{change:?}") };
+        copy.apply(&delta).unwrap();
+    }
+    assert_eq!(copy, **bench.hub.registry());
+    bench.tell(ToHub::RegistryHeld { version: copy.version(), digest: copy.digest() });
+    assert_eq!((lag(&bench).versions, lag(&bench).ms, lag(&bench).agrees), (0, 0, true));
+
+    // A copy that is wrong is replaced as a whole.
+    let mut wrong = copy.clone();
+    wrong.put_dealer(Dealer { id: 1, name: "wrong".to_owned(), state: State::Active }).unwrap();
+    assert!(matches!(&hello(&mut bench, &wrong)[..], [ToNode::Registry(_)]));
+    let asked = bench.tell(ToHub::RegistryHeld { version: 0, digest: 0 });
+    assert!(matches!(&asked[..], [ToNode::Registry(_)]), "and when it asks");
+
+    let rows = [rename("x"), rename("")].map(|command| match command {
+        Command::Import { mut dealers, .. } => dealers.remove(0),
+        _ => unreachable!("these are imports"),
+    });
+    let import = Command::Import { varieties: Vec::new(), dealers: rows.to_vec() };
+    assert!(matches!(bench.command(import), Err(CommandError::Row { row: 2, .. })));
+    assert_eq!(bench.hub.registry().dealer(1).unwrap().name, "c", "all or nothing");
 }
 
 #[test]
@@ -235,7 +307,7 @@ fn bulk_comes_from_the_front_of_what_expires_first_and_urgent_from_the_back() {
     let urgent = bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
     assert_eq!(offers(&urgent)[0].span, Span { block: block(1), start: 29, end: 30 });
     assert_eq!(offers(&urgent)[0].generation, 2);
-    assert!(matches!(urgent.last(), Some(ToNode::Answered { request: 1, granted: 1 })));
+    assert!(matches!(urgent.last(), Some(ToNode::Answered { request: 1, granted: 1, .. })));
 
     let first = bench.tell(ToHub::Need { request: 2, variety: VarietyId(1), count: 60 });
     assert_eq!(
@@ -253,7 +325,7 @@ fn bulk_comes_from_the_front_of_what_expires_first_and_urgent_from_the_back() {
     assert_eq!(offers(&second)[0].settled_below, 2);
     let answered = |messages: &[ToNode]| {
         let answers = messages.iter().filter_map(|message| match message {
-            ToNode::Answered { request, granted } => Some((*request, *granted)),
+            ToNode::Answered { request, granted, .. } => Some((*request, *granted)),
             _ => None,
         });
         answers.collect::<Vec<_>>()
@@ -324,7 +396,7 @@ fn a_second_hub_shuts_the_first_out_and_an_old_copy_is_told_so() {
     assert!(matches!(bench.hub.commit(), Err(HubError::Store(StoreError::Fenced { .. }))));
     assert!(matches!(bench.hub.commit(), Err(HubError::Failed)), "a hub that failed stays so");
     let mut second = second;
-    let newer = ToHub::Hello { node: NODE, hub_epoch: second.epoch() + 1, journal_from: 0 };
+    let newer = hello_of(NODE, second.epoch() + 1);
     assert!(matches!(second.handle_link(NODE, newer, NOW_MS), Err(HubError::OldCopy { .. })));
 }
 
@@ -343,13 +415,10 @@ fn what_a_node_does_wrong_closes_its_connection_alone() {
             other => panic!("{other:?}"),
         }
     };
-    let hello = ToHub::Hello { node: NODE, hub_epoch: 0, journal_from: 0 };
+    let hello = hello_of(NODE, 0);
     let need = |request, count| ToHub::Need { request, variety: VarietyId(1), count };
     assert_eq!(fault(&[need(1, 1)]), NodeFault::HelloMissing.to_string());
-    assert_eq!(
-        fault(&[ToHub::Hello { node: SellerId(2), hub_epoch: 0, journal_from: 0 }]),
-        "there is no such node"
-    );
+    assert_eq!(fault(&[hello_of(SellerId(2), 0)]), "there is no such node");
     assert_eq!(fault(&[hello.clone(), need(0, 1)]), NodeFault::Malformed.to_string());
     assert_eq!(fault(&[hello.clone(), need(1, 0)]), NodeFault::Malformed.to_string());
     let answer = ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true };

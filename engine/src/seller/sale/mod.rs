@@ -43,6 +43,8 @@ pub struct Seller<S> {
     /// Reprints that the history was asked for: one at a time of a sequence, so that each is counted before the next.
     reprinting: HashSet<VendName>,
     stopping: bool,
+    /// The node is going offline: nothing new is sold.
+    draining: bool,
 }
 
 /// Who asked: where the reply goes and whose sequences are meant.
@@ -110,6 +112,7 @@ impl<S: Sealed> Seller<S> {
             lookups: Vec::new(),
             reprinting: HashSet::new(),
             stopping: false,
+            draining: false,
         }
     }
 
@@ -212,6 +215,17 @@ impl<S: Sealed> Seller<S> {
         self.stopping = true;
         for parked in self.unpark(|_| true) {
             later(&parked.asker, parked.vend.sequence, LaterReason::Stopping, replies);
+        }
+    }
+
+    /// Whether the node is going offline. Until that is reversed nothing new is sold: who asks is told to come back, and finds
+    /// another seller. Questions about what was sold are answered as always.
+    pub fn handle_drain(&mut self, on: bool, replies: &mut impl Replies) {
+        self.draining = on;
+        if on {
+            for parked in self.unpark(|_| true) {
+                later(&parked.asker, parked.vend.sequence, LaterReason::Stopping, replies);
+            }
         }
     }
 

@@ -97,7 +97,7 @@ impl<S: Sealed> Seller<S> {
         now: &Now,
         replies: &mut impl Replies,
     ) -> bool {
-        if self.stopping {
+        if self.stopping || self.draining {
             later(asker, vend.sequence, LaterReason::Stopping, replies);
             return false;
         }

@@ -67,7 +67,7 @@ impl Process {
             }
             if let Some(Reply::Status(status)) = process.try_ask(&Request::Status)
                 && status.pid == process.pid()
-                && let Some(address) = status.address.as_ref().and_then(|address| address.parse().ok())
+                && let Some(address) = status.sellers[0].address.as_ref().and_then(|at| at.parse().ok())
             {
                 process.address = address;
                 return Ok(process);
@@ -257,8 +257,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a test looks.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Arguments for a network without samples, with one worker and a small journal.
-pub(crate) const SMALL: [&str; 5] = ["--empty", "--workers", "1", "--segment-mib", "1"];
+/// Arguments for a network without samples, with one server that has one worker and a small journal.
+pub(crate) const SMALL: [&str; 7] = ["--empty", "--servers", "1", "--workers", "1", "--segment-mib", "1"];
 /// The segment size of such a network's journal, in bytes.
 pub(crate) const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 /// Its only variety.

@@ -1,0 +1,139 @@
+//! Configuration files of nodes: TOML, in which an unknown key is an error. Paths in them are relative to the file.
+
+use super::Exit;
+use crate::network::JoinToken;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// How to run a hub.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HubConfig {
+    /// The data directory.
+    pub(super) data: PathBuf,
+    /// Where servers connect.
+    pub(super) listen: SocketAddr,
+}
+
+/// How to run a server.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServerConfig {
+    /// The data directory.
+    pub(super) data: PathBuf,
+    /// Where terminals connect.
+    pub(super) listen: SocketAddr,
+    /// The hub's addresses, tried in turn.
+    pub(super) hub: Vec<String>,
+    /// A file with the join token, needed the first time.
+    pub(super) token_file: Option<PathBuf>,
+    /// Worker threads; 0: one for each core but one.
+    #[serde(default)]
+    pub(super) workers: u16,
+    /// Whether terminals may talk in clear; for loopback only.
+    #[serde(default)]
+    pub(super) clear: bool,
+    /// Size of a journal segment, when the journal is begun, in MiB.
+    #[serde(default = "segment_mib")]
+    pub(super) segment_mib: u16,
+    /// The marks of every variety.
+    #[serde(default)]
+    pub(super) levels: LevelsConfig,
+}
+
+/// Marks, in PINs.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LevelsConfig {
+    /// Below it the server asks for stock.
+    pub(super) low: u32,
+    /// It asks for as many as bring it up to this.
+    pub(super) target: u32,
+}
+
+impl Default for LevelsConfig {
+    fn default() -> Self {
+        Self { low: 5_000, target: 20_000 }
+    }
+}
+
+fn segment_mib() -> u16 {
+    64
+}
+
+/// A configuration, and the directory that its paths are relative to.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Exit> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Exit::unreachable(format!("cannot read {}: {error}", path.display())))?;
+    let config =
+        toml::from_str(&text).map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
+    Ok((config, path.parent().unwrap_or(Path::new("")).to_owned()))
+}
+
+impl ServerConfig {
+    /// The join token; none if none is named, or its file has been removed after the first start.
+    pub(super) fn token(&self, base: &Path) -> Result<Option<JoinToken>, Exit> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let path = base.join(path);
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => {
+                text.map_err(|error| Exit::unreachable(format!("cannot read {}: {error}", path.display())))?
+            }
+        };
+        let token = text.parse().map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
+        Ok(Some(token))
+    }
+}
+
+/// What `pinwheel hub --example` prints.
+pub(super) const HUB_EXAMPLE: &str = r#"# A hub: `pinwheel hub --config hub.toml`. Paths are relative to this file.
+data = "hub-data"
+# Where servers connect. Links are always sealed.
+listen = "127.0.0.1:7700"
+"#;
+
+/// What `pinwheel server --example` prints.
+pub(super) const SERVER_EXAMPLE: &str = r#"# A server: `pinwheel server --config server.toml`. Paths are relative to this file.
+data = "server-data"
+# Where terminals connect.
+listen = "127.0.0.1:7601"
+# The hub's addresses, tried in turn.
+hub = ["127.0.0.1:7700"]
+# `pinwheel --data hub-data node add NAME --out server.token` at the hub makes it. Needed for the first start only.
+token_file = "server.token"
+
+# workers = 1          # threads that sell; 0 or nothing: one for each core but one
+# clear = true         # let terminals talk unsealed; only on loopback
+# segment_mib = 64     # size of a journal segment, when the journal is begun
+
+[levels]
+# Below `low` PINs of a variety the server asks the hub for as many as bring it up to `target`.
+low = 5000
+target = 20000
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_can_be_read() {
+        let hub: HubConfig = toml::from_str(HUB_EXAMPLE).unwrap();
+        assert_eq!(hub.data, Path::new("hub-data"));
+        let server: ServerConfig = toml::from_str(SERVER_EXAMPLE).unwrap();
+        assert_eq!((server.workers, server.clear, server.segment_mib), (0, false, 64));
+        assert_eq!(server.levels, LevelsConfig::default());
+        let uncommented = SERVER_EXAMPLE.replace("# workers", "workers").replace("# clear", "clear");
+        let server: ServerConfig = toml::from_str(&uncommented.replace("# segment", "segment")).unwrap();
+        assert_eq!((server.workers, server.clear), (1, true));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = toml::from_str::<HubConfig>(&format!("{HUB_EXAMPLE}\nlisten_to = 1\n")).unwrap_err();
+        assert!(error.to_string().contains("listen_to"), "{error}");
+    }
+}

@@ -1,0 +1,95 @@
+//! `pinwheel hub` and `pinwheel server`: one node in a process of its own.
+
+use super::config::{HUB_EXAMPLE, HubConfig, SERVER_EXAMPLE, ServerConfig, read};
+use super::office::{Caller, fatal};
+use super::running::{connections_max, default_workers, listen, prepare, run};
+use super::screen::{say, say_json};
+use super::{Exit, NodeArgs, clock, random};
+use crate::network::{HubOptions, Options, SellerOptions, Selling, Upstream};
+use crate::policy::Levels;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Runs a hub until it is told to stop.
+pub(super) fn hub(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
+    let Some(path) = &args.config else {
+        say(HUB_EXAMPLE);
+        return Ok(());
+    };
+    let (config, base) = read::<HubConfig>(path)?;
+    let data = caller.directory(&base, &config.data);
+    prepare(&data)?;
+    let (links, address) = listen(config.listen)?;
+    let hub = Some(HubOptions { data: data.clone(), links: Some(links) });
+    let options = Options { data: data.clone(), hub, sellers: Vec::new(), clock, random, fatal };
+    run(
+        options,
+        None,
+        |_| Ok(()),
+        |_, stopped| {
+            caller.is_running("Servers connect to", address, &data);
+            let _ = stopped.recv();
+        },
+    )
+}
+
+/// Runs a server until it is told to stop.
+pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
+    let Some(path) = &args.config else {
+        say(SERVER_EXAMPLE);
+        return Ok(());
+    };
+    let (config, base) = read::<ServerConfig>(path)?;
+    let (low, target) = (config.levels.low.into(), config.levels.target.into());
+    let levels = Levels::new(low, target, target * 2)
+        .map_err(|_| Exit::usage("levels: low is at most target, and target at least 1"))?;
+    if config.clear && !config.listen.ip().is_loopback() {
+        return Err(Exit::usage("clear shows PINs to the network: it is for loopback addresses only"));
+    }
+    if config.hub.is_empty() {
+        return Err(Exit::usage("hub: name at least one address, such as \"127.0.0.1:7700\""));
+    }
+    let data = caller.directory(&base, &config.data);
+    prepare(&data)?;
+    let token = config.token(&base)?;
+    let (listener, address) = listen(config.listen)?;
+    let workers = match config.workers {
+        0 => default_workers(1),
+        workers => usize::from(workers),
+    };
+    let levels = levels.into();
+    let selling =
+        Selling { listener, clear: config.clear, workers, connections_max: connections_max(), levels };
+    let seller = SellerOptions {
+        data: data.clone(),
+        upstream: Upstream::At { addresses: config.hub, token },
+        selling: Some(selling),
+        segment_bytes: u64::from(config.segment_mib) << 20,
+    };
+    let options = Options { data: data.clone(), hub: None, sellers: vec![seller], clock, random, fatal };
+    run(
+        options,
+        Some(address),
+        |_| Ok(()),
+        |_, stopped| {
+            caller.is_running("Terminals connect to", address, &data);
+            let _ = stopped.recv();
+        },
+    )
+}
+
+impl Caller {
+    /// The data directory of a node: the one of the command line, or else the configuration's.
+    fn directory(&self, base: &Path, configured: &Path) -> PathBuf {
+        if self.named { self.data.clone() } else { base.join(configured) }
+    }
+
+    fn is_running(&self, what: &str, address: SocketAddr, data: &Path) {
+        if self.json {
+            let pid = std::process::id();
+            say_json(&serde_json::json!({ "address": address.to_string(), "pid": pid, "data": data }));
+        } else {
+            say(&format!("\n  {what} {address}. Data in {}. End with Ctrl-C.\n\n", data.display()));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! How `pinwheel status` looks.
+
+use super::screen::{table, thousands};
+use crate::network::{HubStatus, SellerStatus, Status};
+
+pub(super) fn status_text(status: &Status) -> String {
+    let mut text = String::from("\n");
+    let runs = status.sellers.iter().any(|seller| seller.address.is_some())
+        || status.hub.as_ref().is_some_and(|hub| hub.links.is_some());
+    if runs {
+        let minutes = status.uptime_s / 60;
+        let uptime = format!("{} h {} min {} s", minutes / 60, minutes % 60, status.uptime_s % 60);
+        text.push_str(&format!(
+            "  up {uptime}, process {}, {} terminals registered\n\n",
+            status.pid, status.terminals
+        ));
+    } else {
+        text.push_str("  not running\n\n");
+    }
+    if let Some(hub) = &status.hub {
+        text.push_str(&hub_text(hub));
+    }
+    for seller in status.sellers.iter().filter(|_| runs) {
+        text.push_str(&seller_text(seller));
+    }
+    let rows: Vec<_> = status
+        .varieties
+        .iter()
+        .map(|v| {
+            let numbers = [v.received, v.hub, v.in_transfer, v.at_seller, v.sellable, v.sold, v.withdrawn]
+                .map(thousands);
+            [v.code.clone()].into_iter().chain(numbers).collect()
+        })
+        .collect();
+    let headings =
+        ["variety", ">received", ">hub", ">transfer", ">at sellers", ">sellable", ">sold", ">withdrawn"];
+    text.push_str(&table(&headings, &rows));
+    text.push('\n');
+    text
+}
+
+fn hub_text(hub: &HubStatus) -> String {
+    let at = hub.links.as_ref().map_or_else(String::new, |links| format!(", nodes connect to {links}"));
+    let mut text = format!("  hub, epoch {}, registry version {}{at}\n\n", hub.epoch, hub.registry_version);
+    let rows: Vec<_> = hub
+        .nodes
+        .iter()
+        .map(|node| {
+            let link = if node.linked { "connected" } else { "away" };
+            vec![
+                node.seller.to_string(),
+                node.name.clone(),
+                link.to_owned(),
+                thousands(node.journal_acknowledged),
+                match (node.registry_agrees, node.registry_lag_versions) {
+                    (true, _) => "current".to_owned(),
+                    (false, 0) => "differs".to_owned(),
+                    (false, 1) => format!("1 change, {} ms behind", node.registry_lag_ms),
+                    (false, changes) => format!("{changes} changes, {} ms behind", node.registry_lag_ms),
+                },
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push_str(&table(&[">seller", "name", "link", ">journal archived", "registry"], &rows));
+        text.push('\n');
+    }
+    text
+}
+
+fn seller_text(seller: &SellerStatus) -> String {
+    let state = match (&seller.address, seller.linked, seller.disk_full) {
+        (None, ..) => "not selling".to_owned(),
+        (Some(address), true, false) => format!("selling on {address}"),
+        (Some(address), false, false) => format!("selling on {address}; the hub does not answer"),
+        (Some(address), _, true) => format!("on {address}; the disk is full"),
+    };
+    let mut text = format!("  seller {}, {state}\n", seller.seller);
+    let rows = [
+        ("terminals", format!("{} logged in, {} connections", seller.sessions, seller.connections)),
+        (
+            "answers",
+            format!(
+                "{} sold, {} declined, {} later",
+                thousands(seller.answered_sold),
+                thousands(seller.answered_declined),
+                thousands(seller.answered_later)
+            ),
+        ),
+        (
+            "journal",
+            format!(
+                "durable to {}, {} of it not yet at the hub",
+                thousands(seller.journal_durable),
+                thousands(seller.journal_durable.saturating_sub(seller.journal_acknowledged))
+            ),
+        ),
+    ];
+    for (name, value) in rows {
+        text.push_str(&format!("    {name:<10} {value}\n"));
+    }
+    text.push('\n');
+    text
+}

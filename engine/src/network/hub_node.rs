@@ -1,0 +1,116 @@
+//! The hub as a node: its data directory, its threads, and what operators work with there.
+
+use super::hub::{self, Batches, HubHandle, HubMessage};
+use super::{Failure, HubOptions, Nudge};
+use crate::disk::lock::DirLock;
+use crate::disk::mapped::MappedDisk;
+use crate::hub::{HubError, Supply, read_archive};
+use crate::ids::SellerId;
+use crate::intake::FingerprintStore;
+use crate::journal::batch::Batch;
+use crate::journal::{Position, Record};
+use crate::ledger::Ledger;
+use crate::net::{Clock, Random};
+use crate::stock::NodeKeys;
+use crossbeam::channel::Sender;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A running hub.
+pub(super) struct HubNode {
+    pub(super) handle: HubHandle,
+    pub(super) desk: HubDesk,
+}
+
+/// What operators work with at the hub.
+pub(super) struct HubDesk {
+    pub(super) hub: Sender<HubMessage>,
+    pub(super) disk: Arc<MappedDisk>,
+    pub(super) keys: Arc<NodeKeys>,
+    pub(super) fingerprints: Arc<FingerprintStore>,
+    pub(super) batches: Arc<Batches>,
+    /// Where nodes connect.
+    pub(super) links: Option<SocketAddr>,
+    /// What the archive of each node comes to.
+    folds: Mutex<BTreeMap<SellerId, Fold>>,
+}
+
+/// An archive, folded up to a position.
+#[derive(Default)]
+struct Fold {
+    ledger: Ledger,
+    position: u64,
+}
+
+/// Starts the hub of a data directory whose lock is held. `may_be_absent`: what runs beside it can go on while it cannot
+/// load for lack of room. `supply`: who supplies what, and whom to wake when an order is to be placed.
+pub(super) fn start(
+    options: HubOptions,
+    lock: &DirLock,
+    may_be_absent: bool,
+    supply: Option<(Supply, Nudge)>,
+    clock: Clock,
+    random: Random,
+    fatal: fn(&Failure) -> !,
+) -> Result<HubNode, Failure> {
+    let HubOptions { data, links } = options;
+    let disk = Arc::new(MappedDisk::open(lock, "")?);
+    let fresh = || {
+        let mut key = [0; 32];
+        random(&mut key);
+        key
+    };
+    let keys = Arc::new(NodeKeys::from_file(&data.join("hub.key"), fresh)?);
+    let fingerprints = Arc::new(FingerprintStore::open(&data.join("fingerprints"))?);
+    let address = links.as_ref().and_then(|links| links.local_addr().ok());
+    let (handle, batches) = hub::start(
+        data.join("hub.db"),
+        Arc::clone(&disk),
+        Arc::clone(&keys),
+        links,
+        may_be_absent,
+        supply,
+        clock,
+        random,
+        fatal,
+    )?;
+    let hub = handle.sender();
+    let desk = HubDesk { hub, disk, keys, fingerprints, batches, links: address, folds: Mutex::default() };
+    Ok(HubNode { handle, desk })
+}
+
+impl HubDesk {
+    /// Shows the books of a node as its archive tells them, up to `acked`, which is durable there.
+    ///
+    /// The first look reads the whole archive; the next goes on from there.
+    pub(super) fn with_archive<T>(
+        &self,
+        node: SellerId,
+        acked: Position,
+        look: impl FnOnce(&Ledger) -> T,
+    ) -> Result<T, HubError> {
+        let mut folds = self.folds.lock().unwrap_or_else(PoisonError::into_inner);
+        let fold = folds.entry(node).or_default();
+        let damaged =
+            |position| HubError::ArchiveDamaged { node, path: format!("archive/{}", node.0), position };
+        while let Some(shipment) =
+            read_archive(&*self.disk, node, Position(fold.position), acked, READ_BYTES)?
+        {
+            let (mut position, mut bytes) = (shipment.start, &shipment.bytes[..]);
+            while let Some(batch) = Batch::parse(bytes, position) {
+                for record in batch.records() {
+                    let record = Record::decode(record).map_err(|_| damaged(position.0))?;
+                    fold.ledger.apply(&record, |_, _| ()).map_err(|_| damaged(position.0))?;
+                }
+                bytes = &bytes[(batch.end().0 - position.0) as usize..];
+                position = batch.end();
+            }
+            fold.position = shipment.end.0;
+        }
+        Ok(look(&fold.ledger))
+    }
+}
+
+/// Archive bytes read at a time.
+const READ_BYTES: usize = 4 << 20;

@@ -1,0 +1,110 @@
+//! The books of the hub and of its sellers, side by side.
+
+use super::super::bookkeeping::BookkeepingMessage;
+use super::super::hub::LiveHub;
+use super::super::seller_node::SellerDesk;
+use super::{NotDone, Office};
+use crate::audit::{HubBooks, Report, SegmentBook, SellerBooks, audit};
+use crate::ids::{BlockId, SellerId, Span, VarietyId};
+use crate::journal::Position;
+use crate::journal::record::Stream;
+use crate::ledger::{Ledger, Spans};
+use crate::stock::SegmentFile;
+use crate::stock::record::serial_of;
+use crate::stock::segment::block_path;
+use crossbeam::channel::bounded;
+
+impl Office {
+    /// Whether every PIN is in exactly one place: the hub's books against those of every seller. A seller of this process
+    /// is asked for its books up to this moment, another is read from the archive, up to what it has reported.
+    ///
+    /// # Errors
+    /// [`NotDone::NoAnswer`], [`NotDone::Hub`].
+    pub fn audit(&self) -> Result<Report, NotDone> {
+        // The sellers' books first: see `audit`.
+        let sellers = self.all_seller_books()?;
+        let hub = self.ask(LiveHub::audit_books)?;
+        let mut report = audit(&hub, &sellers);
+        let registry = self.registry()?;
+        report.name_varieties(|id| Some(registry.variety(VarietyId(id))?.code.clone()));
+        let disk = &*self.hub()?.disk;
+        report.name_serials(|block, index| {
+            let file = SegmentFile::open(disk, &block_path(BlockId(block))).ok()?;
+            let serial = serial_of(file.record(u16::try_from(index).ok()?)?).ok()?;
+            Some(String::from_utf8_lossy(serial.as_bytes()).into_owned())
+        });
+        Ok(report)
+    }
+
+    /// The books of the sellers of this process, up to this moment.
+    pub(super) fn own_seller_books(&self) -> Result<Vec<SellerBooks>, NotDone> {
+        self.desk.sellers.iter().map(SellerDesk::books).collect()
+    }
+
+    /// The books of all sellers of the network.
+    pub(super) fn all_seller_books(&self) -> Result<Vec<SellerBooks>, NotDone> {
+        let mut books = self.own_seller_books()?;
+        let acked = |hub: &LiveHub| {
+            let nodes = hub.nodes().map(|(node, _)| (node, hub.journal_acked(node).unwrap_or(0)));
+            nodes.collect::<Vec<_>>()
+        };
+        for (node, acked) in self.ask(acked)? {
+            if self.desk.sellers.iter().all(|seller| seller.seller != node) {
+                let position = Position(acked);
+                let hub = self.hub()?;
+                books.push(hub.with_archive(node, position, |ledger| seller_books(node, position, ledger))?);
+            }
+        }
+        Ok(books)
+    }
+
+    /// The hub's books.
+    pub(super) fn hub_books(&self) -> Result<HubBooks, NotDone> {
+        self.ask(LiveHub::audit_books)
+    }
+}
+
+impl SellerDesk {
+    fn books(&self) -> Result<SellerBooks, NotDone> {
+        let (reply, answer) = bounded(1);
+        let asked = self.bookkeeping.send(BookkeepingMessage::Books(reply));
+        asked.map_err(|_| NotDone::NoAnswer)?;
+        answer.recv().map_err(|_| NotDone::NoAnswer)
+    }
+}
+
+/// A seller's side of the audit, from its durable fold.
+pub(in crate::network) fn seller_books(seller: SellerId, position: Position, ledger: &Ledger) -> SellerBooks {
+    let streams = [Stream::Bulk, Stream::Urgent];
+    let refused = streams.into_iter().flat_map(|stream| {
+        let outcomes = ledger.taken(stream).outcomes.iter();
+        outcomes.filter(|(_, (_, accepted))| !accepted).map(move |(number, _)| (stream, *number))
+    });
+    let mut segments = Vec::new();
+    for held in ledger.inventory.holdings() {
+        let mut own = Spans::of(held.span.start, held.span.end);
+        for &(start, end) in held.gone.intervals() {
+            own.remove(start, end);
+        }
+        for &(start, end) in own.intervals() {
+            let within = |spans: &Spans| {
+                let clipped = spans.intervals().iter().map(|&(from, to)| (from.max(start), to.min(end)));
+                clipped.filter(|(from, to)| from < to).collect()
+            };
+            segments.push(SegmentBook {
+                span: Span { start, end, ..held.span },
+                generation: held.generation,
+                variety: held.variety,
+                sold: within(&held.sold),
+                withdrawn: within(&held.withdrawn),
+            });
+        }
+    }
+    SellerBooks {
+        seller,
+        position: position.0,
+        watermarks: streams.map(|stream| ledger.taken(stream).highest),
+        refused: refused.collect(),
+        segments,
+    }
+}

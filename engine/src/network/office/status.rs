@@ -1,0 +1,251 @@
+//! How things stand.
+
+use super::super::seller_node::SellerDesk;
+use super::{NotDone, Office};
+use crate::audit::{SellerBooks, Tally, audit};
+use crate::ids::{SellerId, VarietyId};
+use crate::net::Seats;
+use crate::registry::Registry;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a process stands, and, where the hub is, the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The process.
+    pub pid: u32,
+    /// How long it has been running, in seconds.
+    pub uptime_s: u64,
+    /// The hub, if it runs here and answers.
+    pub hub: Option<HubStatus>,
+    /// The sellers that run here.
+    pub sellers: Vec<SellerStatus>,
+    /// Terminals registered.
+    pub terminals: usize,
+    /// By variety.
+    pub varieties: Vec<VarietyStatus>,
+}
+
+/// How a hub stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubStatus {
+    /// How often it was started.
+    pub epoch: u64,
+    /// Counts the changes of the registry.
+    pub registry_version: u64,
+    /// Where nodes connect; none if it is not running.
+    pub links: Option<String>,
+    /// The nodes below it.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// How a node stands, as the hub sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its number.
+    pub seller: u32,
+    /// What operators call it.
+    pub name: String,
+    /// Whether it is connected.
+    pub linked: bool,
+    /// Its journal is archived up to here.
+    pub journal_acknowledged: u64,
+    /// Changes of the registry that are not durable there yet.
+    pub registry_lag_versions: u64,
+    /// For how long it has lacked one, in milliseconds.
+    pub registry_lag_ms: u64,
+    /// It holds the current registry, and its digest is the hub's.
+    pub registry_agrees: bool,
+}
+
+/// How a seller stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SellerStatus {
+    /// Its number.
+    pub seller: u32,
+    /// Where terminals connect; none if it does not sell.
+    pub address: Option<String>,
+    /// Whether the hub answers it.
+    pub linked: bool,
+    /// Whether the disk had no room when more was wanted.
+    pub disk_full: bool,
+    /// Records of sales for which there is room in the journal now.
+    pub free_records: u64,
+    /// The journal is durable up to here.
+    pub journal_durable: u64,
+    /// The hub holds a copy up to here.
+    pub journal_acknowledged: u64,
+    /// Connections, authenticated or not.
+    pub connections: usize,
+    /// Terminals that are logged in.
+    pub sessions: u64,
+    /// Since the start: requests taken in.
+    pub requests: u64,
+    /// Since the start: answers with a PIN.
+    pub answered_sold: u64,
+    /// Since the start: declines.
+    pub answered_declined: u64,
+    /// Since the start: times a terminal was told to come back.
+    pub answered_later: u64,
+    /// Since the start: handshakes that failed.
+    pub rejected: u64,
+}
+
+/// Where the PINs of a variety are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VarietyStatus {
+    /// Its code.
+    pub code: String,
+    /// Ever received.
+    pub received: u64,
+    /// At the hub.
+    pub hub: u64,
+    /// On its way to a seller.
+    pub in_transfer: u64,
+    /// At sellers, not sold.
+    pub at_seller: u64,
+    /// Of those, how many can be sold at this moment; what has too little life left cannot.
+    pub sellable: u64,
+    /// Sold.
+    pub sold: u64,
+    /// Expired, damaged or voided.
+    pub withdrawn: u64,
+}
+
+impl Office {
+    /// How things stand.
+    ///
+    /// # Errors
+    /// [`NotDone::NoAnswer`].
+    pub fn status(&self) -> Result<Status, NotDone> {
+        let own = self.own_seller_books()?;
+        // Without the hub there is still something to say: what the sellers here know.
+        let Known { hub, registry, tallies } = match self.network() {
+            Ok(known) => known,
+            Err(error) => {
+                let seller = self.desk.sellers.first().ok_or(error)?;
+                Known { hub: None, registry: seller.standing.registry(), tallies: tallies_of(&own) }
+            }
+        };
+        let varieties = registry.varieties().map(|variety| {
+            let tally = tallies.get(&variety.id.0).cloned().unwrap_or_default();
+            let Tally { received, hub, in_transfer, at_seller, sold, withdrawn, .. } = tally;
+            let sellable = self.sellable(variety.id);
+            let code = variety.code.clone();
+            VarietyStatus { code, received, hub, in_transfer, at_seller, sellable, sold, withdrawn }
+        });
+        Ok(Status {
+            pid: std::process::id(),
+            uptime_s: (self.desk.clock)().unix_ms.saturating_sub(self.desk.started_unix_ms) / 1000,
+            hub,
+            sellers: self.desk.sellers.iter().map(SellerDesk::status).collect(),
+            terminals: registry.terminals().len(),
+            varieties: varieties.collect(),
+        })
+    }
+
+    /// What the hub says of the network.
+    fn network(&self) -> Result<Known, NotDone> {
+        let links = self.hub()?.links.map(|address| address.to_string());
+        let sellers = self.all_seller_books()?;
+        let now_ms = (self.desk.clock)().unix_ms;
+        let (registry, epoch, nodes) = self.ask(move |hub| {
+            let node = |(seller, name): (SellerId, &str)| {
+                let lag = hub.registry_lag(seller, now_ms).unwrap_or_default();
+                NodeStatus {
+                    seller: seller.0,
+                    name: name.to_owned(),
+                    linked: hub.is_linked(seller),
+                    journal_acknowledged: hub.journal_acked(seller).unwrap_or(0),
+                    registry_lag_versions: lag.versions,
+                    registry_lag_ms: lag.ms,
+                    registry_agrees: lag.agrees,
+                }
+            };
+            (Arc::clone(hub.registry()), hub.epoch(), hub.nodes().map(node).collect())
+        })?;
+        let tallies = audit(&self.hub_books()?, &sellers).varieties;
+        let registry_version = registry.version();
+        Ok(Known { hub: Some(HubStatus { epoch, registry_version, links, nodes }), registry, tallies })
+    }
+}
+
+/// What is known of the network.
+struct Known {
+    hub: Option<HubStatus>,
+    registry: Arc<Registry>,
+    tallies: BTreeMap<u32, Tally>,
+}
+
+impl SellerDesk {
+    fn status(&self) -> SellerStatus {
+        let Self { seller, address, stats, standing, reader, space, seats, .. } = self;
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        SellerStatus {
+            seller: seller.0,
+            address: address.map(|address| address.to_string()),
+            linked: standing.linked.load(Relaxed),
+            disk_full: standing.disk_full.load(Relaxed),
+            free_records: space.free_records(),
+            journal_durable: reader.durable().0,
+            journal_acknowledged: read(&standing.acknowledged),
+            connections: seats.as_ref().map_or(0, Seats::taken),
+            sessions: read(&stats.sessions),
+            requests: read(&stats.requests),
+            answered_sold: read(&stats.sold),
+            answered_declined: read(&stats.declined),
+            answered_later: read(&stats.later),
+            rejected: read(&stats.rejected),
+        }
+    }
+}
+
+/// How the seller stands, as its threads last said. The values order nothing: all operations are relaxed.
+#[derive(Debug, Default)]
+pub(in crate::network) struct Standing {
+    /// The hub holds the journal up to here.
+    pub(in crate::network) acknowledged: AtomicU64,
+    /// Durable journal that the hub does not hold yet.
+    pub(in crate::network) unreported_bytes: AtomicU64,
+    /// The last attempt to use more of the disk failed for lack of room.
+    pub(in crate::network) disk_full: AtomicBool,
+    /// The hub answers.
+    pub(in crate::network) linked: AtomicBool,
+    in_stock: Mutex<BTreeMap<VarietyId, u64>>,
+    registry: Mutex<Arc<Registry>>,
+}
+
+impl Standing {
+    pub(in crate::network) fn set_in_stock(&self, in_stock: BTreeMap<VarietyId, u64>) {
+        *self.in_stock.lock().unwrap_or_else(PoisonError::into_inner) = in_stock;
+    }
+
+    pub(in crate::network) fn set_registry(&self, registry: Arc<Registry>) {
+        *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+
+    pub(super) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn sellable(&self, variety: VarietyId) -> u64 {
+        let in_stock = self.in_stock.lock().unwrap_or_else(PoisonError::into_inner);
+        in_stock.get(&variety).copied().unwrap_or(0)
+    }
+}
+
+/// What a seller alone can say of its varieties.
+fn tallies_of(books: &[SellerBooks]) -> BTreeMap<u32, Tally> {
+    let mut tallies = BTreeMap::<u32, Tally>::new();
+    let count = |ranges: &[(u32, u32)]| ranges.iter().map(|(start, end)| u64::from(end - start)).sum::<u64>();
+    for segment in books.iter().flat_map(|books| &books.segments) {
+        let tally = tallies.entry(segment.variety.0).or_default();
+        let (sold, withdrawn) = (count(&segment.sold), count(&segment.withdrawn));
+        tally.sold += sold;
+        tally.withdrawn += withdrawn;
+        tally.at_seller += u64::from(segment.span.len()) - sold - withdrawn;
+    }
+    tallies
+}
