@@ -2,8 +2,10 @@
 
 use super::Exit;
 use crate::network::JoinToken;
+use crate::policy::{AutoLevels, LevelRule};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -38,25 +40,15 @@ pub(super) struct ServerConfig {
     /// Size of a journal segment, when the journal is begun, in MiB.
     #[serde(default = "segment_mib")]
     pub(super) segment_mib: u16,
-    /// The marks of every variety.
+    /// The marks of every variety that has none of its own: `"auto"`, or low, target and high in PINs.
     #[serde(default)]
-    pub(super) levels: LevelsConfig,
-}
-
-/// Marks, in PINs.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LevelsConfig {
-    /// Below it the server asks for stock.
-    pub(super) low: u32,
-    /// It asks for as many as bring it up to this.
-    pub(super) target: u32,
-}
-
-impl Default for LevelsConfig {
-    fn default() -> Self {
-        Self { low: 5_000, target: 20_000 }
-    }
+    pub(super) levels: LevelRule,
+    /// The same by a variety's code.
+    #[serde(default)]
+    pub(super) variety_levels: BTreeMap<String, LevelRule>,
+    /// How `"auto"` follows sales.
+    #[serde(default)]
+    pub(super) auto: AutoLevels,
 }
 
 fn segment_mib() -> u16 {
@@ -109,15 +101,24 @@ token_file = "server.token"
 # clear = true         # let terminals talk unsealed; only on loopback
 # segment_mib = 64     # size of a journal segment, when the journal is begun
 
-[levels]
-# Below `low` PINs of a variety the server asks the hub for as many as bring it up to `target`.
-low = 5000
-target = 20000
+# Below `low` PINs of a variety the server asks the hub for as many as bring it up to `target`; above `high` the hub may
+# take back. Or "auto": the marks follow what is sold.
+levels = { low = 5000, target = 20000, high = 40000 }
+
+# [variety_levels]     # for single varieties, by their codes
+# airtime-za-10 = "auto"
+
+# [auto]               # hours of cover at the rate of sales, and the least marks in PINs
+# low_h = 6
+# target_h = 12
+# high_h = 18
+# floor = { low = 50, target = 100, high = 200 }
 "#;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Levels;
 
     #[test]
     fn the_examples_can_be_read() {
@@ -125,10 +126,18 @@ mod tests {
         assert_eq!(hub.data, Path::new("hub-data"));
         let server: ServerConfig = toml::from_str(SERVER_EXAMPLE).unwrap();
         assert_eq!((server.workers, server.clear, server.segment_mib), (0, false, 64));
-        assert_eq!(server.levels, LevelsConfig::default());
-        let uncommented = SERVER_EXAMPLE.replace("# workers", "workers").replace("# clear", "clear");
-        let server: ServerConfig = toml::from_str(&uncommented.replace("# segment", "segment")).unwrap();
-        assert_eq!((server.workers, server.clear), (1, true));
+        assert_eq!(server.levels, LevelRule::Fixed(Levels::new(5_000, 20_000, 40_000).unwrap()));
+        // What is commented out can be read, too, and says what holds without it.
+        let is_setting =
+            |line: &str| line.starts_with("# ") && (line.contains(" = ") || line.contains("# ["));
+        let uncomment = |line: &str| match is_setting(line) && !line.contains('`') {
+            true => format!("{}\n", &line[2..]),
+            false => format!("{line}\n"),
+        };
+        let uncommented: String = SERVER_EXAMPLE.lines().map(uncomment).collect();
+        let full: ServerConfig = toml::from_str(&uncommented).unwrap();
+        assert_eq!((full.workers, full.clear, full.variety_levels.len()), (1, true, 1));
+        assert_eq!((full.segment_mib, full.auto), (server.segment_mib, server.auto));
     }
 
     #[test]

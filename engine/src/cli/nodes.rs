@@ -6,7 +6,7 @@ use super::running::{connections_max, default_workers, listen, prepare, run};
 use super::screen::{say, say_json};
 use super::{Exit, NodeArgs, clock, random};
 use crate::network::{HubOptions, Options, SellerOptions, Selling, Upstream};
-use crate::policy::Levels;
+use crate::steward::LevelRules;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -40,9 +40,9 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
         return Ok(());
     };
     let (config, base) = read::<ServerConfig>(path)?;
-    let (low, target) = (config.levels.low.into(), config.levels.target.into());
-    let levels = Levels::new(low, target, target * 2)
-        .map_err(|_| Exit::usage("levels: low is at most target, and target at least 1"))?;
+    if !config.auto.is_ordered() {
+        return Err(Exit::usage("auto: low_h is at most target_h, and that at most high_h"));
+    }
     if config.clear && !config.listen.ip().is_loopback() {
         return Err(Exit::usage("clear shows PINs to the network: it is for loopback addresses only"));
     }
@@ -57,7 +57,7 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
         0 => default_workers(1),
         workers => usize::from(workers),
     };
-    let levels = levels.into();
+    let levels = LevelRules { every: config.levels, by_code: config.variety_levels, auto: config.auto };
     let selling =
         Selling { listener, clear: config.clear, workers, connections_max: connections_max(), levels };
     let seller = SellerOptions {

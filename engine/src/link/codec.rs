@@ -163,7 +163,7 @@ impl LinkMessage for ToNode {
         };
         match self {
             Self::Offer(offer) => of_stream(offer.stream),
-            // For an answer of none: the offers before it may be of the very stock that is missed.
+            // If nothing is granted, the offers before it may be of the very stock that is missed.
             Self::Answered { granted: 0, .. }
             | Self::Ready
             | Self::StockArrived { .. }

@@ -2,8 +2,10 @@
 //!
 //! The [`Front`] accepts connections and shakes hands; it changes nothing on a terminal's behalf. A [`Worker`] then owns
 //! the connection for good: it holds the session, asks the [`Seller`](crate::seller::Seller), and lets a reply go when the
-//! records it depends on are durable. Nothing here starts a thread or reads a clock: `run` blocks the thread it is given, and
-//! clock and randomness are handed in.
+//! records it depends on are durable. [`link`] carries what hub and nodes say to each other.
+//!
+//! Clock and randomness are handed in. Front and workers block the thread that they are given; the ends of links start one
+//! each.
 
 mod front;
 pub mod link;

@@ -170,9 +170,9 @@ pub(super) fn start(
         disk,
         keys,
         batches: Arc::clone(&batches),
+        supply,
         keyring,
         server,
-        supply,
         links: BTreeMap::new(),
         clock,
         random,
@@ -202,14 +202,14 @@ struct Desk {
     disk: Arc<MappedDisk>,
     keys: Arc<NodeKeys>,
     batches: Arc<Batches>,
+    /// Who supplies what, and whom to wake when an order is to be placed; none if nobody is there to place it.
+    supply: Option<(Supply, Nudge)>,
     /// Who may connect.
     keyring: Arc<Keyring>,
     /// None if only commands are worked on.
     server: Option<LinkServerHandle>,
     /// The connection of each node that has one.
     links: BTreeMap<SellerId, u64>,
-    /// Who supplies what, and whom to wake when an order is to be placed; none if nobody is there to place it.
-    supply: Option<(Supply, Nudge)>,
     clock: Clock,
     random: Random,
 }

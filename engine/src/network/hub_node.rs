@@ -2,9 +2,10 @@
 
 use super::hub::{self, Batches, HubHandle, HubMessage};
 use super::{Failure, HubOptions, Nudge};
+use crate::acquisition::Suppliers;
 use crate::disk::lock::DirLock;
 use crate::disk::mapped::MappedDisk;
-use crate::hub::{HubError, Supply, read_archive};
+use crate::hub::{HubError, read_archive};
 use crate::ids::SellerId;
 use crate::intake::FingerprintStore;
 use crate::journal::batch::Batch;
@@ -12,7 +13,7 @@ use crate::journal::{Position, Record};
 use crate::ledger::Ledger;
 use crate::net::{Clock, Random};
 use crate::stock::NodeKeys;
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) struct HubNode {
     pub(super) handle: HubHandle,
     pub(super) desk: HubDesk,
+    /// If it runs: who supplies what.
+    pub(super) buying: Option<Buying>,
+}
+
+/// What the thread needs that deals with suppliers.
+pub(super) struct Buying {
+    pub(super) suppliers: Suppliers,
+    pub(super) waker: Nudge,
+    pub(super) wake: Receiver<()>,
 }
 
 /// What operators work with at the hub.
@@ -44,12 +54,11 @@ struct Fold {
 }
 
 /// Starts the hub of a data directory whose lock is held. `may_be_absent`: what runs beside it can go on while it cannot
-/// load for lack of room. `supply`: who supplies what, and whom to wake when an order is to be placed.
+/// load for lack of room.
 pub(super) fn start(
     options: HubOptions,
     lock: &DirLock,
     may_be_absent: bool,
-    supply: Option<(Supply, Nudge)>,
     clock: Clock,
     random: Random,
     fatal: fn(&Failure) -> !,
@@ -63,6 +72,13 @@ pub(super) fn start(
     };
     let keys = Arc::new(NodeKeys::from_file(&data.join("hub.key"), fresh)?);
     let fingerprints = Arc::new(FingerprintStore::open(&data.join("fingerprints"))?);
+    let suppliers = Suppliers::read(&data)?;
+    // Without a thread that places orders nothing is ordered.
+    let buying = links.is_some().then(|| {
+        let (waker, wake) = Nudge::new();
+        Buying { suppliers, waker, wake }
+    });
+    let supply = buying.as_ref().map(|buying| (buying.suppliers.supply(), buying.waker.clone()));
     let address = links.as_ref().and_then(|links| links.local_addr().ok());
     let (handle, batches) = hub::start(
         data.join("hub.db"),
@@ -77,7 +93,7 @@ pub(super) fn start(
     )?;
     let hub = handle.sender();
     let desk = HubDesk { hub, disk, keys, fingerprints, batches, links: address, folds: Mutex::default() };
-    Ok(HubNode { handle, desk })
+    Ok(HubNode { handle, desk, buying })
 }
 
 impl HubDesk {

@@ -29,7 +29,6 @@ pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
 pub use office::{Delivered, HubStatus, NodeStatus, NotDone, Office, SellerStatus, Status, VarietyStatus};
 
-use crate::acquisition::Suppliers;
 use crate::commit::Wake;
 use crate::disk::lock::DirLock;
 use crate::net::{Clock, Honest, Meddler, Random};
@@ -37,7 +36,7 @@ use crate::steward::LevelRules;
 use acquiring::AcquiringHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hub::HubHandle;
-use hub_node::HubNode;
+use hub_node::{Buying, HubNode};
 use seller_node::SellerNode;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -165,8 +164,8 @@ impl Options {
 pub struct Network {
     office: Office,
     hub: Option<HubHandle>,
-    sellers: Vec<SellerNode>,
     acquiring: Option<AcquiringHandle>,
+    sellers: Vec<SellerNode>,
     _locks: Vec<DirLock>,
 }
 
@@ -200,14 +199,8 @@ impl Network {
         }
         let may_be_absent = nodes.iter().all(|(_, seller)| join::joined(&seller.data).is_some());
         let may_be_absent = may_be_absent && !nodes.is_empty();
-        // Commands that work on the stores while nothing runs order nothing: there is no thread that would place it.
-        let buys = hub.as_ref().is_some_and(|(_, hub)| hub.links.is_some());
-        let suppliers = buys.then(|| Suppliers::read(&data)).transpose()?;
-        let (buyer, to_buy) = Nudge::new();
-        let supply = suppliers.as_ref().map(|suppliers| (suppliers.supply(), buyer.clone()));
-        let hub = hub.map(|(lock, hub)| {
-            hub_node::start(hub, &locks[lock], may_be_absent, supply, clock, random, fatal)
-        });
+        let hub =
+            hub.map(|(lock, hub)| hub_node::start(hub, &locks[lock], may_be_absent, clock, random, fatal));
         let hub = hub.transpose()?;
         let (mut sellers, mut desks) = (Vec::new(), Vec::new());
         for (lock, seller) in nodes {
@@ -217,11 +210,15 @@ impl Network {
             sellers.push(seller);
             desks.push(desk);
         }
-        let (hub, desk) = hub.map(|HubNode { handle, desk }| (handle, desk)).unzip();
+        let (hub, desk, buying) = match hub {
+            Some(HubNode { handle, desk, buying }) => (Some(handle), Some(desk), buying),
+            None => (None, None, None),
+        };
         let office = Office::new(desk, desks, clock, random);
-        let acquiring =
-            suppliers.map(|suppliers| acquiring::start(suppliers, office.clone(), buyer, to_buy, fatal));
-        Ok(Self { office, hub, sellers, acquiring, _locks: locks })
+        let acquiring = buying.map(|Buying { suppliers, waker, wake }| {
+            acquiring::start(suppliers, office.clone(), waker, wake, fatal)
+        });
+        Ok(Self { office, hub, acquiring, sellers, _locks: locks })
     }
 
     /// Answers for the process to its operators; to be cloned for every thread that asks.
@@ -233,7 +230,7 @@ impl Network {
     /// Ends in good order: sellers take no more connections, finish what is in flight, send the terminals away, report
     /// the rest of their journals, write a checkpoint; then the hub ends. Nothing depends on it having been called.
     pub fn stop(self) {
-        let Self { office, hub, sellers, acquiring, _locks } = self;
+        let Self { office, hub, acquiring, sellers, _locks } = self;
         if let Some(acquiring) = acquiring {
             acquiring.stop();
         }

@@ -20,7 +20,7 @@ use crate::net::{
     WorkerPort, home,
 };
 use crate::seller::Seller;
-use crate::steward::{Content, Steward};
+use crate::steward::{Content, Steward, stored_registry};
 use crate::stock::NodeKeys;
 use crossbeam::channel::{Sender, bounded};
 use std::net::SocketAddr;
@@ -94,6 +94,9 @@ pub(super) fn start<M: Meddler>(
     let (dry_in, dry) = bounded(DRY_SIGNALS_MAX);
     let (lookups_in, lookups) = bounded(LOOKUPS_MAX);
     let standing = Arc::<Standing>::default();
+    if selling.is_none() {
+        standing.set_registry(stored_registry(&disk, &keys)?);
+    }
     let stats = Arc::<Stats>::default();
     let workers = selling.as_ref().map_or(0, |selling| selling.workers);
     let address = selling.as_ref().and_then(|selling| selling.listener.local_addr().ok());

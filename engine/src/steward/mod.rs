@@ -41,7 +41,8 @@ use crate::stock::{NodeKeys, SegmentError, SegmentHeader};
 use crate::time::Now;
 use crate::transfer::{Giver, Taker, TakerAction, TransferFault};
 use levels::Needs;
-use registry::{OpenError, REGISTRY_FILE, RegistryCopy};
+pub use registry::stored_registry;
+use registry::{REGISTRY_FILE, RegistryCopy};
 use returns::{RETURNS, Recalling};
 use sales::Sales;
 use segments::Segments;
@@ -211,10 +212,7 @@ impl<D: Disk> Steward<D> {
         rules: LevelRules,
         ledger: &Ledger,
     ) -> Result<Self, StewardError> {
-        let registry = RegistryCopy::open(Arc::clone(&disk), &keys).map_err(|error| match error {
-            OpenError::Disk(error) => StewardError::Disk(error),
-            OpenError::Sealed(error) => StewardError::Registry(error),
-        })?;
+        let registry = RegistryCopy::open(Arc::clone(&disk), &keys)?;
         let hub_epoch = state::load(&*disk)?;
         let taker = |stream| {
             let taken = ledger.taken(stream);

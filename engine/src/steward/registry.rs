@@ -1,6 +1,7 @@
 //! A node's copy of the registry: the whole of it in one sealed file, and beside it the changes since, one sealed file
 //! each, so that a change costs what it changes. From time to time the whole is written again.
 
+use super::StewardError;
 use crate::disk::{Disk, DiskError};
 use crate::registry::sealed::{SealedError, decode_sealed, encode_sealed};
 use crate::registry::{Delta, Registry};
@@ -165,6 +166,14 @@ impl<D: Disk> RegistryCopy<D> {
     }
 }
 
+/// The registry that a node's disk holds.
+///
+/// # Errors
+/// [`StewardError`].
+pub fn stored_registry<D: Disk>(disk: &Arc<D>, keys: &NodeKeys) -> Result<Arc<Registry>, StewardError> {
+    Ok(Arc::clone(RegistryCopy::open(Arc::clone(disk), keys)?.current()))
+}
+
 /// Why the copy cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
@@ -172,6 +181,15 @@ pub(super) enum OpenError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Sealed(SealedError),
+}
+
+impl From<OpenError> for StewardError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Disk(error) => Self::Disk(error),
+            OpenError::Sealed(error) => Self::Registry(error),
+        }
+    }
 }
 
 /// A version never names two registries, nor two changes, so this is used once under the node's key.

@@ -353,6 +353,14 @@ mod tests {
     }
 
     #[test]
+    fn a_known_node_key_has_a_known_link_key() {
+        // Computed with Python's `hmac` from `spec/link.md`.
+        let expected = "a64153d413cc0cd4d6f389db15df00bf07efe80af54bd78bf008b4599ebdb094";
+        let keys = NodeKeys::from_node_key(&[1; 32]);
+        assert_eq!(keys.link_psk().map(|byte| format!("{byte:02x}")).concat(), expected);
+    }
+
+    #[test]
     fn different_secrets_never_share_a_nonce() {
         let keys = NodeKeys::from_node_key(&[1; 32]);
         let nonce =

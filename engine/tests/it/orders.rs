@@ -50,14 +50,14 @@ impl Site {
         let scratch = scratch();
         let data = scratch.path().join("data");
         for folder in ["out", "in", "done", "rejected"] {
-            fs::create_dir_all(data.join("blue").join(folder)).unwrap();
+            fs::create_dir_all(data.join("hub/blue").join(folder)).unwrap();
         }
-        fs::write(data.join("suppliers.toml"), config).unwrap();
+        fs::write(data.join("hub/suppliers.toml"), config).unwrap();
         Self { data, _scratch: scratch }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.data.join("blue").join(name)
+        self.data.join("hub/blue").join(name)
     }
 
     /// Begins a network with 40 PINs, which is below the reorder point, and sells one of them.

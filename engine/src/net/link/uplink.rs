@@ -303,6 +303,7 @@ impl<F: Fn(LinkEvent<ToNode>)> Desk<F> {
     fn fail(&mut self, fault: &Fault) {
         let now_ms = (self.clock)().monotonic_ms;
         let why = fault.to_string();
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
         match std::mem::replace(&mut self.state, State::Waiting { until_ms: now_ms }) {
             State::Up { connection, link } => {
                 let _ = link.end(fault).map(|pipe| pipe.finish(now_ms));
@@ -310,12 +311,11 @@ impl<F: Fn(LinkEvent<ToNode>)> Desk<F> {
                     self.attempts = 0;
                 }
                 tracing::warn!("the link with the hub is down: {why}");
-                (self.deliver)(LinkEvent::Down { connection, node: self.identity.node, why: why.clone() });
+                (self.deliver)(LinkEvent::Down { connection, node: self.identity.node, why });
             }
             State::Trying(attempt) => tracing::warn!("no link with the hub at {}: {why}", attempt.address()),
             State::Waiting { .. } => tracing::warn!("no link with the hub: {why}"),
         }
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         self.state = State::Waiting { until_ms: now_ms + self.back_off_ms() };
     }
 

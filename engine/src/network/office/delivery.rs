@@ -74,7 +74,6 @@ impl Office {
         })
     }
 
-    /// Has a delivery made and committed.
     pub(in crate::network) fn deliver(
         &self,
         code: &str,

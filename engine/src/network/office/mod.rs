@@ -100,6 +100,23 @@ impl Office {
         Ok(command_hub(&self.hub()?.hub, command).ok_or(NotDone::NoAnswer)??)
     }
 
+    /// All orders to suppliers, with the codes of their varieties.
+    ///
+    /// # Errors
+    /// [`NotDone::NoAnswer`].
+    pub fn orders(&self) -> Result<Vec<(OrderRow, String)>, NotDone> {
+        self.ask(|hub| {
+            let code =
+                |order: &OrderRow| hub.registry().variety(order.variety).map(|variety| variety.code.clone());
+            hub.orders().map(|order| (order.clone(), code(order).unwrap_or_default())).collect()
+        })
+    }
+
+    /// The time, in Unix milliseconds.
+    pub(in crate::network) fn now_ms(&self) -> u64 {
+        (self.desk.clock)().unix_ms
+    }
+
     /// PINs of a variety that the sellers of this process can sell at this moment, as of a moment ago.
     #[must_use]
     pub fn sellable(&self, variety: VarietyId) -> u64 {
@@ -119,24 +136,7 @@ impl Office {
         }
     }
 
-    /// All orders, with the codes of their varieties.
-    ///
-    /// # Errors
-    /// [`NotDone`].
-    pub fn orders(&self) -> Result<Vec<(OrderRow, String)>, NotDone> {
-        self.ask(|hub| {
-            let code =
-                |order: &OrderRow| hub.registry().variety(order.variety).map(|variety| variety.code.clone());
-            hub.orders().map(|order| (order.clone(), code(order).unwrap_or_default())).collect()
-        })
-    }
-
-    /// Milliseconds of Unix time.
-    pub(super) fn now_ms(&self) -> u64 {
-        (self.desk.clock)().unix_ms
-    }
-
-    pub(super) fn ask<T: Send + 'static>(
+    pub(in crate::network) fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&LiveHub) -> T + Send + 'static,
     ) -> Result<T, NotDone> {

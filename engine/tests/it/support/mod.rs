@@ -2,7 +2,9 @@
 
 pub(crate) mod command;
 pub(crate) mod load;
+pub(crate) mod nodes;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod small_disk;
 pub(crate) mod till;

@@ -53,6 +53,16 @@ impl Process {
         let mut command = Command::new(PINWHEEL);
         command.envs(environment.iter().copied());
         command.arg("up").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]).args(arguments);
+        let address = |status: &Status| status.sellers.first()?.address.clone();
+        Self::launch(command, data, address)
+    }
+
+    /// Starts a process that works in `data`, and waits until its status has the address in it.
+    pub(crate) fn launch(
+        mut command: Command,
+        data: &Path,
+        address_in: impl Fn(&Status) -> Option<String>,
+    ) -> Result<Self, Output> {
         let errors = tempfile::tempfile().expect("there is room for what it says");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(errors.try_clone().expect("a descriptor can be doubled"));
@@ -67,7 +77,7 @@ impl Process {
             }
             if let Some(Reply::Status(status)) = process.try_ask(&Request::Status)
                 && status.pid == process.pid()
-                && let Some(address) = status.sellers[0].address.as_ref().and_then(|at| at.parse().ok())
+                && let Some(address) = address_in(&status).and_then(|at| at.parse().ok())
             {
                 process.address = address;
                 return Ok(process);

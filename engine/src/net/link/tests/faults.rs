@@ -57,7 +57,7 @@ fn an_altered_byte_drops_the_link_and_delivers_nothing() {
 
 #[test]
 fn a_peer_that_keeps_talking_but_does_not_read_is_cut() {
-    let hub = hub(LinkOptions { silence_ms: 500, ..LinkOptions::default() });
+    let hub = hub(LinkOptions { silence_ms: 2_000, ..LinkOptions::default() });
     let mut lines = raw_node(hub.address, 5);
     let (number, _) = up(&hub.events);
     // More than the kernel takes of it.
@@ -75,7 +75,7 @@ fn a_peer_that_keeps_talking_but_does_not_read_is_cut() {
             Err(_) => {}
         }
     };
-    assert_eq!(why, "nothing could be sent for 500 ms");
+    assert_eq!(why, "nothing could be sent for 2000 ms");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn what_is_not_understood_ends_the_link_with_a_code() {
 
 #[test]
 fn many_half_links_and_one_whole_do_not_disturb_each_other() {
-    let hub = hub(LinkOptions { handshake_ms: 400, ..LinkOptions::default() });
+    let hub = hub(LinkOptions { handshake_ms: 2_000, ..LinkOptions::default() });
     let halves: Vec<_> = (0..20)
         .map(|link_id| {
             let (mut line, _) = shake(hub.address, &introduction(Channel::Bulk, link_id));

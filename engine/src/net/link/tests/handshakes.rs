@@ -58,7 +58,7 @@ fn a_removed_node_gets_no_new_link() {
 
 #[test]
 fn a_replayed_hello_gets_no_link_and_ends_none() {
-    let hub = hub(LinkOptions { handshake_ms: 300, ..LinkOptions::default() });
+    let hub = hub(LinkOptions { handshake_ms: 2_000, ..LinkOptions::default() });
     let mut lines = raw_node(hub.address, 5);
     let (number, _) = up(&hub.events);
     // The same hellos again, as somebody who heard them would say them.

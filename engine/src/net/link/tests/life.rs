@@ -107,7 +107,6 @@ fn a_node_comes_back_after_a_close_under_a_new_number() {
     hub.handle.close(at_hub, "try again");
     assert_eq!(down(&hub.events, at_hub), "try again");
     assert_eq!(down(&node.events, at_node), "the other end closed the link: try again");
-    assert_eq!(node.handle.failure().is_some(), node.events.is_empty());
     assert_eq!(up(&hub.events).0, at_hub + 1);
     let (again, _) = up(&node.events);
     assert_eq!(again, at_node + 1);
@@ -137,12 +136,12 @@ fn a_node_goes_through_the_addresses_until_one_answers() {
 
 #[test]
 fn an_idle_link_stays_up_by_its_pings() {
-    let options = LinkOptions { ping_ms: 40, silence_ms: 400, ..LinkOptions::default() };
+    let options = LinkOptions { ping_ms: 50, silence_ms: 1_500, ..LinkOptions::default() };
     let hub = hub(options);
     let node = node_with(&[hub.address], &node_keys(), options);
     let (at_hub, _) = up(&hub.events);
     up(&node.events);
-    assert!(hub.events.recv_timeout(Duration::from_millis(1_500)).is_err(), "nothing happens");
+    assert!(hub.events.recv_timeout(Duration::from_millis(3_500)).is_err(), "nothing happens");
     hub.handle.send(at_hub, ToNode::Drain { on: true });
     assert!(matches!(message(&node.events), ToNode::Drain { on: true }));
 }
