@@ -189,7 +189,7 @@ impl Node {
                     taker.handle_recorded(fact.number);
                 }
                 TakerAction::Progress { number, bytes } => {
-                    self.send(ToHub::Progress { stream, number, bytes })
+                    self.send(ToHub::Progress { stream, number, bytes });
                 }
                 TakerAction::Answer { number, accepted } => {
                     self.send(ToHub::Answer { stream, number, accepted });

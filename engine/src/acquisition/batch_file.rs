@@ -2,7 +2,7 @@
 
 use super::config::SpoolTerms;
 use super::spool::{End, Spool};
-use super::{Accepted, Acquisition, Expected, HubDesk, Setback, Supplier, order_number};
+use super::{Accepted, Acquisition, Expected, HubAccess, Setback, Supplier, order_number};
 use crate::intake::Source;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -13,7 +13,7 @@ pub(super) fn take_in(
     acquisition: &mut Acquisition,
     supplier: &Supplier,
     terms: &SpoolTerms,
-    hub: &impl HubDesk,
+    hub: &impl HubAccess,
     stopping: &dyn Fn() -> bool,
 ) -> Result<(), Setback> {
     let spool = Spool::open(&terms.directory)?;
@@ -38,7 +38,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    fn take_in(&self, hub: &impl HubDesk, stopping: &dyn Fn() -> bool) -> Result<(), Setback> {
+    fn take_in(&self, hub: &impl HubAccess, stopping: &dyn Fn() -> bool) -> Result<(), Setback> {
         let unreadable = |error: io::Error| Setback::Later(format!("it cannot be read: {error}"));
         let mut file = self.spool.batch_file(self.name)?;
         let digest = digest(&mut file, stopping).map_err(unreadable)?;
@@ -68,7 +68,7 @@ impl Desk<'_> {
     /// What the file should hold, by its name; or why that cannot be said.
     fn expected(
         &self,
-        hub: &impl HubDesk,
+        hub: &impl HubAccess,
         digest: u128,
         source_name: String,
     ) -> Result<Result<Expected, String>, Setback> {

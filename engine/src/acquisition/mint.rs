@@ -2,7 +2,7 @@
 //! the books alone: nothing is ever issued twice.
 
 use super::config::MintTerms;
-use super::{Accepted, Acquisition, Expected, HubDesk, Setback, Supplier, open_orders};
+use super::{Accepted, Acquisition, Expected, HubAccess, Setback, Supplier, open_orders};
 use crate::intake::{MINT_PINS_MAX, Recipe, Source};
 
 /// Issues what is missing of every open order.
@@ -10,7 +10,7 @@ pub(super) fn issue(
     acquisition: &mut Acquisition,
     supplier: &Supplier,
     terms: &MintTerms,
-    hub: &impl HubDesk,
+    hub: &impl HubAccess,
     stopping: &dyn Fn() -> bool,
 ) -> Result<(), Setback> {
     for order in open_orders(hub, supplier)? {

@@ -25,7 +25,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 /// What acquisition asks of the hub. Every answer is of what is committed.
-pub trait HubDesk {
+pub trait HubAccess {
     /// All orders.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ pub trait HubDesk {
     /// Issues PINs.
     ///
     /// # Errors
-    /// As [`HubDesk::intake`].
+    /// As [`HubAccess::intake`].
     fn mint(&self, delivery: &Expected, recipe: &Recipe) -> Result<Accepted, Setback>;
 
     /// Milliseconds of Unix time.
@@ -114,7 +114,7 @@ impl Acquisition {
     /// Does all that can be done now. Call it about once a second, and when the hub says that an order is to be placed, from
     /// a thread that may take as long as a file takes. `stopping` is asked between files; when it says yes, what is left
     /// stays where it is.
-    pub fn turn(&mut self, hub: &impl HubDesk, stopping: &dyn Fn() -> bool) {
+    pub fn turn(&mut self, hub: &impl HubAccess, stopping: &dyn Fn() -> bool) {
         let suppliers = std::mem::take(&mut self.suppliers);
         for supplier in &suppliers.suppliers {
             if stopping() {
@@ -153,14 +153,14 @@ impl Acquisition {
 }
 
 /// The open orders of a supplier.
-fn open_orders(hub: &impl HubDesk, supplier: &Supplier) -> Result<Vec<OrderRow>, Setback> {
+fn open_orders(hub: &impl HubAccess, supplier: &Supplier) -> Result<Vec<OrderRow>, Setback> {
     let mut orders = hub.orders()?;
     orders.retain(|order| order.supplier == supplier.name && order.state.is_open());
     Ok(orders)
 }
 
 /// Has a command about an order done.
-fn settle(hub: &impl HubDesk, command: Command) -> Result<(), Setback> {
+fn settle(hub: &impl HubAccess, command: Command) -> Result<(), Setback> {
     match hub.command(command)? {
         Ok(_) => Ok(()),
         Err(error) => Err(Setback::Later(error.to_string())),

@@ -2,7 +2,7 @@
 
 use super::config::SpoolTerms;
 use super::spool::{Spool, Unplaced};
-use super::{Acquisition, HubDesk, Setback, Supplier, open_orders, settle};
+use super::{Acquisition, HubAccess, Setback, Supplier, open_orders, settle};
 use crate::hub::{Command, OrderRow, OrderState};
 use crate::ids::OrderId;
 use crate::registry::Variety;
@@ -12,7 +12,7 @@ pub(super) fn place(
     acquisition: &mut Acquisition,
     supplier: &Supplier,
     terms: &SpoolTerms,
-    hub: &impl HubDesk,
+    hub: &impl HubAccess,
 ) -> Result<(), Setback> {
     let orders = open_orders(hub, supplier)?;
     if orders.iter().all(|order| order.state == OrderState::Placed) {

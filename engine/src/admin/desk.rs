@@ -68,6 +68,16 @@ fn try_answer(
             }
             other => unreachable!("a new node is answered by it, not {other:?}"),
         },
+        Request::Drain { node, on } => {
+            office.drain(&node, on)?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::DrainHub { on } => {
+            office.command(Command::DrainHub { on })?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::ListMoves { most } => Reply::Moves { moves: office.moves(most)? },
+        Request::Explain { number } => Reply::Moves { moves: vec![office.explain(number)?] },
         Request::SetTerminal { terminal, state } => {
             office.command(Command::SetTerminal { terminal: TerminalId(terminal), state })?;
             Reply::Changed { added: 0, changed: 1 }

@@ -2,7 +2,7 @@
 
 use crate::hub::{OrderRow, OrderState};
 use crate::ledger::SequenceFact;
-use crate::network::{Delivered, Status};
+use crate::network::{Delivered, Move, Status};
 use crate::policy;
 use crate::registry::{Dealer, Registry, State, TerminalKey, Variety};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,28 @@ pub enum Request {
     AddNode {
         /// Its name.
         name: String,
+    },
+    /// A node goes offline, or not.
+    Drain {
+        /// Its name or number.
+        node: String,
+        /// Whether it goes.
+        on: bool,
+    },
+    /// The hub goes offline, or not.
+    DrainHub {
+        /// Whether it goes.
+        on: bool,
+    },
+    /// The latest moves of stock.
+    ListMoves {
+        /// How many at most.
+        most: usize,
+    },
+    /// One move of stock.
+    Explain {
+        /// Which.
+        number: u64,
     },
     /// A supplier's file, which follows.
     Intake {
@@ -205,6 +227,11 @@ pub enum Reply {
     Added {
         /// Its number.
         id: u64,
+    },
+    /// Moves of stock, latest first.
+    Moves {
+        /// The moves.
+        moves: Vec<Move>,
     },
     /// A new node.
     Node {

@@ -3,8 +3,12 @@
 //! Read the sellers' books first, each up to a durable journal position, and the hub's after. What the hub then says it
 //! gave with a number above the seller's watermark was in transfer when the seller's books were read, whatever the hub
 //! thinks of it by now; what it says it gave with a number up to the watermark must be in the seller's books.
+//!
+//! The same the other way: what a seller gave back and the hub had not taken when its books were read is in transfer; what
+//! the hub has taken under a number that the seller's books did not know was still at the seller when they were read.
 
 mod report;
+mod seller;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -14,6 +18,7 @@ pub use report::{Finding, FindingKind, Report, Tally};
 use crate::hub::books::Place;
 use crate::ids::{BlockId, SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
+use std::collections::BTreeMap;
 
 /// What the hub believes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +27,30 @@ pub struct HubBooks {
     pub blocks: Vec<BlockBook>,
     /// Every piece of every block.
     pub pieces: Vec<PieceBook>,
+    /// What came back from each seller.
+    pub takers: BTreeMap<SellerId, TakerBook>,
+    /// What came back lately: at least everything that came while the books were read.
+    pub returned: Vec<ReturnedBook>,
+}
+
+/// How far the hub has come with what one seller gives back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakerBook {
+    /// How those ended of which the seller may not know yet, by number: taken or refused.
+    pub outcomes: BTreeMap<u64, bool>,
+}
+
+/// A segment that came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturnedBook {
+    /// From whom.
+    pub seller: SellerId,
+    /// The transfer's number.
+    pub number: u64,
+    /// The segment.
+    pub span: Span,
+    /// Its ownership generation from then on.
+    pub generation: u32,
 }
 
 /// A block.
@@ -58,8 +87,25 @@ pub struct SellerBooks {
     /// The transfers up to the watermarks that were refused and that the giver may not know of yet. Others may be left
     /// out.
     pub refused: Vec<(Stream, u64)>,
-    /// Every segment the seller ever took and did not give back.
+    /// Every segment the seller ever took, but for the parts that it gave back.
     pub segments: Vec<SegmentBook>,
+    /// The highest number of a transfer back to the hub.
+    pub given: u64,
+    /// The transfers back to the hub of which the seller does not know yet how they ended.
+    pub returning: Vec<ReturningBook>,
+}
+
+/// A segment that a seller gave back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturningBook {
+    /// The transfer's number.
+    pub number: u64,
+    /// The segment.
+    pub span: Span,
+    /// The ownership generation under which the seller had it.
+    pub generation: u32,
+    /// Its variety.
+    pub variety: VarietyId,
 }
 
 /// One segment at a seller. What is neither sold nor withdrawn is in its stock.

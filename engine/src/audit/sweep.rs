@@ -1,7 +1,7 @@
 //! One walk over each block, along all borders of what anyone claims.
 
 use super::report::{Finding, FindingKind, Report, Tally};
-use super::{HubBooks, PieceBook, SellerBooks};
+use super::{HubBooks, PieceBook, ReturnedBook, SellerBooks};
 use crate::hub::books::Place;
 use crate::ids::{BlockId, SellerId, VarietyId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,10 @@ enum Claim {
     Sold(u32),
     /// A seller withdrew them. Comes on top of [`Claim::Stock`].
     Withdrawn(u32),
+    /// A seller gave them back, having had them under this generation and variety, and the hub has not taken them.
+    Returning(u32, u32, u32),
+    /// The hub has taken them back from a seller after the seller's books were read: these say too much then. No place.
+    Returned(u32),
 }
 
 #[derive(Default)]
@@ -48,8 +52,20 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
         let claims = &mut blocks.entry(piece.span.block).or_default().claims;
         claims.push((piece.span.start, piece.span.end, claim));
     }
+    for returned in &hub.returned {
+        // What a seller's books know of is not in its stock by them.
+        if by_seller.get(&returned.seller).is_some_and(|books| returned.number > books.given) {
+            let claims = &mut blocks.entry(returned.span.block).or_default().claims;
+            claims.push((returned.span.start, returned.span.end, Claim::Returned(returned.seller.0)));
+        }
+    }
     for books in sellers {
         let seller = books.seller.0;
+        for returning in books.returning.iter().filter(|returning| !has_taken(hub, books, returning.number)) {
+            let claims = &mut blocks.entry(returning.span.block).or_default().claims;
+            let claim = Claim::Returning(seller, returning.generation, returning.variety.0);
+            claims.push((returning.span.start, returning.span.end, claim));
+        }
         report.positions.insert(seller, books.position);
         for segment in &books.segments {
             let claims = &mut blocks.entry(segment.span.block).or_default().claims;
@@ -67,6 +83,14 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
     let off = report.varieties.values().any(|tally| tally.difference() != 0);
     report.balanced = report.findings.is_empty() && !off;
     report
+}
+
+/// Whether the hub has taken what a seller gave back. An outcome that it has forgotten by now the seller learned after its
+/// books were read, and not long ago.
+fn has_taken(hub: &HubBooks, seller: &SellerBooks, number: u64) -> bool {
+    let known = hub.takers.get(&seller.seller).and_then(|taker| taker.outcomes.get(&number).copied());
+    let is_this = |returned: &ReturnedBook| (returned.seller, returned.number) == (seller.seller, number);
+    known.unwrap_or_else(|| hub.returned.iter().any(is_this))
 }
 
 fn claim_of(piece: &PieceBook, sellers: &BTreeMap<SellerId, &SellerBooks>) -> Claim {
@@ -106,10 +130,12 @@ fn walk(id: BlockId, block: Block, report: &mut Report) {
 
 /// Counts a range in which all PINs are claimed alike, or says what is wrong with it.
 fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], report: &mut Report) {
+    let claims = &without_returned(claims)[..];
     let count = |wanted: fn(&Claim) -> bool| claims.iter().filter(|claim| wanted(claim)).count();
     let received = count(|c| matches!(c, Claim::Received));
     let elsewhere = count(|c| matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_)));
-    let stocks = count(|c| matches!(c, Claim::Stock(..)));
+    let stocks = count(|c| matches!(c, Claim::Stock(..) | Claim::Returning(..)));
+    let returning = count(|c| matches!(c, Claim::Returning(..)));
     let gone = count(|c| matches!(c, Claim::Sold(_) | Claim::Withdrawn(_)));
     let given = count(|c| matches!(c, Claim::Taken(..)));
 
@@ -119,7 +145,7 @@ fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], repo
         Some(FindingKind::Twice)
     } else if elsewhere + stocks == 0 {
         Some(if gone > 0 { FindingKind::Misplaced } else { FindingKind::Missing })
-    } else if elsewhere == 1 && gone > 0 {
+    } else if elsewhere + returning > 0 && gone > 0 {
         Some(FindingKind::Twice)
     } else if stocks == 1 {
         mismatch(variety, claims)
@@ -146,10 +172,23 @@ fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], repo
     *tally.column(place) += u64::from(end - start);
 }
 
+/// Leaves out what a seller has in stock by books that are older than its return. What it sold stays: that is never returned.
+fn without_returned(claims: &[Claim]) -> Vec<Claim> {
+    let has_returned = |seller: u32| claims.contains(&Claim::Returned(seller));
+    let stays = |claim: &&Claim| match **claim {
+        Claim::Stock(seller, ..) | Claim::Returning(seller, ..) => !has_returned(seller),
+        Claim::Returned(_) => false,
+        _ => true,
+    };
+    claims.iter().filter(stays).copied().collect()
+}
+
 /// Whether the one seller that has a range is the one it was given to, under the right generation and variety.
 fn mismatch(variety: u32, claims: &[Claim]) -> Option<FindingKind> {
     let (holder, held, held_variety) = claims.iter().find_map(|claim| match *claim {
-        Claim::Stock(seller, generation, of) => Some((seller, generation, of)),
+        Claim::Stock(seller, generation, of) | Claim::Returning(seller, generation, of) => {
+            Some((seller, generation, of))
+        }
         _ => None,
     })?;
     let gone_elsewhere = claims.iter().any(|claim| match *claim {
@@ -195,6 +234,10 @@ impl Claim {
             Self::Stock(seller, generation, variety) => {
                 format!("held by seller {seller} under generation {generation} as variety {variety}")
             }
+            Self::Returning(seller, generation, _) => {
+                format!("given back by seller {seller}, which had them under generation {generation}")
+            }
+            Self::Returned(seller) => format!("taken back from seller {seller} since"),
             Self::Sold(seller) => format!("sold by seller {seller}"),
             Self::Withdrawn(seller) => format!("withdrawn by seller {seller}"),
         })
@@ -204,12 +247,14 @@ impl Claim {
 impl Tally {
     fn column(&mut self, place: Option<&Claim>) -> &mut u64 {
         match place {
-            Some(Claim::InTransfer(_)) => &mut self.in_transfer,
+            Some(Claim::InTransfer(_) | Claim::Returning(..)) => &mut self.in_transfer,
             Some(Claim::InDoubt(_)) => &mut self.in_doubt,
             Some(Claim::Stock(..)) => &mut self.at_seller,
             Some(Claim::Sold(_)) => &mut self.sold,
             Some(Claim::Withdrawn(_)) => &mut self.withdrawn,
-            Some(Claim::AtHub | Claim::Received | Claim::Taken(..)) | None => &mut self.hub,
+            Some(Claim::AtHub | Claim::Received | Claim::Taken(..) | Claim::Returned(_)) | None => {
+                &mut self.hub
+            }
         }
     }
 }

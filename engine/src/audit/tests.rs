@@ -24,6 +24,7 @@ fn network() -> (HubBooks, Vec<SellerBooks>) {
             given(500, 600, B, 1, false),
             PieceBook { span: span(600, 1000), generation: 1, place: Place::Hub },
         ],
+        ..HubBooks::default()
     };
     let seller = |seller, start, end, sold, withdrawn| SellerBooks {
         seller,
@@ -37,6 +38,8 @@ fn network() -> (HubBooks, Vec<SellerBooks>) {
             sold,
             withdrawn,
         }],
+        given: 0,
+        returning: Vec::new(),
     };
     let a = seller(A, 0, 400, vec![(0, 50), (60, 70)], vec![(50, 55)]);
     let b = seller(B, 500, 600, vec![(500, 501)], vec![]);
@@ -86,6 +89,97 @@ fn a_refused_transfer_is_in_transfer_until_the_hub_knows() {
     assert_eq!(findings(&hub, &sellers), [(FindingKind::Missing, 400, 500)]);
     sellers[0].refused.push((Stream::Bulk, 2));
     assert!(audit(&hub, &sellers).balanced);
+}
+
+/// The same, where A gives 300..400 back as its transfer 1.
+fn returning() -> (HubBooks, Vec<SellerBooks>) {
+    let (mut hub, mut sellers) = network();
+    hub.takers.insert(A, TakerBook::default());
+    sellers[0].segments[0].span.end = 300;
+    sellers[0].given = 1;
+    let (number, span, generation, variety) = (1, span(300, 400), 2, VarietyId(3));
+    sellers[0].returning.push(ReturningBook { number, span, generation, variety });
+    (hub, sellers)
+}
+
+/// The hub has taken 300..400 from A.
+fn take_back(hub: &mut HubBooks) {
+    hub.pieces[0].span.end = 300;
+    hub.pieces.push(PieceBook { span: span(300, 400), generation: 3, place: Place::Hub });
+    hub.takers.insert(A, TakerBook { outcomes: [(1, true)].into() });
+    hub.returned.push(ReturnedBook { seller: A, number: 1, span: span(300, 400), generation: 3 });
+}
+
+#[test]
+fn what_a_seller_gives_back_is_in_transfer_until_the_hub_has_taken_it() {
+    let (mut hub, sellers) = returning();
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+    assert_eq!(report.varieties[&3].in_transfer, 200);
+    hub.takers.insert(A, TakerBook { outcomes: [(1, false)].into() });
+    assert_eq!(audit(&hub, &sellers).varieties[&3].in_transfer, 200, "refused, and A does not know");
+    hub.takers.insert(A, TakerBook::default());
+    assert!(audit(&hub, &sellers).balanced, "A knows by now, and the hub has forgotten it");
+    take_back(&mut hub);
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+    assert_eq!((report.varieties[&3].in_transfer, report.varieties[&3].hub), (100, 500));
+    hub.takers.insert(A, TakerBook::default());
+    assert!(audit(&hub, &sellers).balanced, "taken, and forgotten since");
+}
+
+#[test]
+fn what_was_refused_and_came_back_at_the_second_try_while_the_books_were_read_is_in_one_place() {
+    let (mut hub, sellers) = returning();
+    take_back(&mut hub);
+    hub.takers.insert(A, TakerBook::default());
+    hub.returned[0].number = 2;
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+}
+
+#[test]
+fn what_came_back_and_went_on_while_the_books_were_read_is_in_one_place() {
+    let (mut hub, sellers) = network();
+    take_back(&mut hub);
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "A's books are older: {report}");
+    assert_eq!(report.varieties[&3].hub, 500);
+    // On to B, whose books were read last.
+    let mut later = sellers.clone();
+    hub.pieces[4].place = Place::Given { node: B, stream: Stream::Bulk, number: 2, settled: true };
+    hub.pieces[4].generation = 4;
+    assert!(audit(&hub, &later).balanced, "not there yet");
+    later[1].watermarks[0] = 2;
+    let segment =
+        SegmentBook { span: span(300, 400), generation: 4, sold: vec![], ..later[1].segments[0].clone() };
+    later[1].segments.push(segment);
+    let report = audit(&hub, &later);
+    assert!(report.balanced, "{report}");
+    // What A sold it cannot have given back.
+    later[0].segments[0].sold.push((350, 351));
+    assert_eq!(findings(&hub, &later), [(FindingKind::Misplaced, 350, 351)]);
+}
+
+#[test]
+fn stock_that_the_hub_and_a_seller_both_count_after_a_return_is_in_two_places() {
+    let (mut hub, mut sellers) = returning();
+    take_back(&mut hub);
+    sellers[0].segments[0].span.end = 301;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 300, 301)]);
+    let (mut hub, sellers) = returning();
+    hub.pieces[0].span.end = 399;
+    assert_eq!(
+        findings(&hub, &sellers),
+        [(FindingKind::Misplaced, 399, 400)],
+        "the hub forgot a PIN that A gives back"
+    );
+    let (hub, mut sellers) = returning();
+    sellers[0].returning[0].span.start = 301;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Missing, 300, 301)]);
+    let (hub, mut sellers) = returning();
+    sellers[0].segments[0].sold.push((310, 311));
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 310, 311)], "given back and sold");
 }
 
 #[test]

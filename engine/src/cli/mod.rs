@@ -6,6 +6,7 @@ mod buy;
 mod clock;
 mod config;
 mod files;
+mod moves;
 mod nodes;
 mod office;
 mod orders;
@@ -69,8 +70,8 @@ struct Cli {
 enum Command {
     /// Run a whole network in this process: a hub and servers, on loopback.
     Up(UpArgs),
-    /// Run a hub.
-    Hub(NodeArgs),
+    /// Run a hub, or have it go offline.
+    Hub(HubArgs),
     /// Run a server.
     Server(NodeArgs),
     /// The nodes below the hub.
@@ -86,6 +87,24 @@ enum Command {
     /// Dealers, whom terminals belong to.
     #[command(subcommand)]
     Dealer(DealerCommand),
+    /// Have a node go offline: it sells no more, gives all it has back, and reports the rest of its journal. May be undone.
+    Drain {
+        /// Its name or number.
+        node: String,
+        #[command(flatten)]
+        args: DrainArgs,
+    },
+    /// The latest moves of stock, and why each was made.
+    Moves {
+        /// How many at most.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        count: usize,
+    },
+    /// Why a move of stock was made.
+    Explain {
+        /// Its number, as `pinwheel moves` shows it.
+        number: u64,
+    },
     /// What is sold.
     #[command(subcommand)]
     Variety(VarietyCommand),
@@ -135,6 +154,31 @@ struct NodeArgs {
     /// Print a configuration to begin with.
     #[arg(long)]
     example: bool,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct HubArgs {
+    #[command(subcommand)]
+    command: Option<HubCommand>,
+    #[command(flatten)]
+    run: Option<NodeArgs>,
+}
+
+#[derive(Subcommand)]
+enum HubCommand {
+    /// Have the hub go offline: it gives all it has to the servers first. May be undone.
+    Drain(DrainArgs),
+}
+
+#[derive(Args)]
+struct DrainArgs {
+    /// It stays after all.
+    #[arg(long)]
+    undo: bool,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    no_wait: bool,
 }
 
 #[derive(Subcommand)]
@@ -451,7 +495,12 @@ pub fn main() -> ExitCode {
     let office = office::Caller { data: data.unwrap_or_else(|| DATA.into()), named, json };
     let outcome = match command {
         Command::Up(args) => up::up(&office, &args),
-        Command::Hub(args) => nodes::hub(&office, &args),
+        Command::Hub(HubArgs { command: Some(HubCommand::Drain(args)), .. }) => office.drain_hub(&args),
+        Command::Hub(HubArgs { run: Some(args), .. }) => nodes::hub(&office, &args),
+        Command::Hub(_) => Err(Exit::usage("say --config FILE, --example, or drain")),
+        Command::Drain { node, args } => office.drain(&node, &args),
+        Command::Moves { count } => office.moves(count),
+        Command::Explain { number } => office.explain(number),
         Command::Server(args) => nodes::server(&office, &args),
         Command::Node(command) => office.node(command),
         Command::Buy(args) => buy::buy(&office, &args),

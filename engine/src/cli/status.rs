@@ -46,11 +46,16 @@ fn hub_text(hub: &HubStatus) -> String {
         .nodes
         .iter()
         .map(|node| {
-            let link = if node.linked { "connected" } else { "away" };
+            let link = match (node.linked, &node.drain) {
+                (false, _) => "away".to_owned(),
+                (true, None) => "connected".to_owned(),
+                (true, Some(drain)) if drain.is_done => "drained".to_owned(),
+                (true, Some(drain)) => format!("draining, {} left", thousands(drain.left)),
+            };
             vec![
                 node.seller.to_string(),
                 node.name.clone(),
-                link.to_owned(),
+                link,
                 thousands(node.journal_acknowledged),
                 match (node.registry_agrees, node.registry_lag_versions) {
                     (true, _) => "current".to_owned(),
@@ -63,6 +68,50 @@ fn hub_text(hub: &HubStatus) -> String {
         .collect();
     if !rows.is_empty() {
         text.push_str(&table(&[">seller", "name", "link", ">journal archived", "registry"], &rows));
+        text.push('\n');
+    }
+    let rows: Vec<_> = hub
+        .stock
+        .iter()
+        .map(|row| {
+            vec![
+                row.code.clone(),
+                row.seller.to_string(),
+                thousands(row.on_hand),
+                thousands(row.in_flight),
+                thousands(row.recalling),
+                format!("{}/{}/{}", row.low, row.target, row.high),
+                row.cover_min.map_or_else(|| "-".to_owned(), |min| format!("{}:{:02}", min / 60, min % 60)),
+                row.warning.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let headings =
+            ["variety", ">seller", ">has", ">coming", ">called back", ">low/target/high", ">lasts h:min", ""];
+        text.push_str(&table(&headings, &rows));
+        text.push('\n');
+    }
+    for row in &hub.waiting {
+        let urgent = if row.is_urgent { ", a terminal waits" } else { "" };
+        let pins = thousands(row.pins.into());
+        text.push_str(&format!(
+            "  seller {} waits for {pins} of {}{urgent}: {}\n",
+            row.seller, row.code, row.why
+        ));
+    }
+    if let Some(drain) = &hub.drain {
+        let how = if drain.is_done {
+            "it may be stopped".to_owned()
+        } else {
+            format!("{} left", thousands(drain.left))
+        };
+        text.push_str(&format!(
+            "  the hub goes offline: {} PINs given away, {how}\n",
+            thousands(drain.moved)
+        ));
+    }
+    if !hub.waiting.is_empty() || hub.drain.is_some() {
         text.push('\n');
     }
     text

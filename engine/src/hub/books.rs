@@ -4,7 +4,8 @@ use super::orders::OrderRow;
 use super::sales::SalesRow;
 use crate::ids::{BatchId, BlockId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
 use crate::intake::Source;
-use crate::journal::record::Stream;
+use crate::journal::record::{Stream, TransferFact};
+use crate::policy::Reason;
 use crate::registry::{Dealer, State, Variety};
 use crate::stock::{BlockProperties, WrappedKey};
 use std::collections::BTreeMap;
@@ -37,6 +38,10 @@ pub struct Books {
     /// Up to which position each node's archived journal is counted in `sales`; in step with `journal_acked`, but for
     /// archives that are older than the count.
     pub counted: BTreeMap<SellerId, u64>,
+    /// By id, which grows: the latest moves of stock.
+    pub moves: BTreeMap<u64, MoveRow>,
+    /// Whether the hub is going offline.
+    pub drain: Option<Drain>,
 }
 
 impl Books {
@@ -55,6 +60,9 @@ impl Books {
             Change::Order(row) => _ = self.orders.insert(row.number, row.clone()),
             Change::Sales(row) => _ = self.sales.insert(row.variety, row.clone()),
             Change::Counted(node, position) => _ = self.counted.insert(*node, *position),
+            Change::Move(row) => _ = self.moves.insert(row.id, *row),
+            Change::ForgetMoves { below } => self.moves = self.moves.split_off(below),
+            Change::Drain(drain) => self.drain = *drain,
         }
     }
 }
@@ -84,6 +92,15 @@ pub enum Change {
     Sales(SalesRow),
     /// The journal of a node is counted up to here.
     Counted(SellerId, u64),
+    /// A move of stock.
+    Move(MoveRow),
+    /// Moves with lower ids are forgotten.
+    ForgetMoves {
+        /// The lowest id that stays.
+        below: u64,
+    },
+    /// Whether the hub is going offline.
+    Drain(Option<Drain>),
 }
 
 /// Numbers to give next; none is ever given twice, whatever becomes of what it was given for.
@@ -151,6 +168,56 @@ pub struct NodeRow {
     pub given: [u64; 2],
     /// The node's journal is archived up to this position.
     pub journal_acked: u64,
+    /// The highest number of a transfer from the node that was taken or refused; 0: none.
+    pub taken: u64,
+    /// How those ended that the node may still ask about, by number: taken or not.
+    pub returns: BTreeMap<u64, (TransferFact, bool)>,
+    /// Whether the node is going offline.
+    pub drain: Option<Drain>,
+}
+
+/// That somebody is going offline, and gives its stock away first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Since when, in milliseconds of Unix time.
+    pub since_ms: u64,
+    /// PINs that it has given away since.
+    pub moved: u64,
+}
+
+/// One transfer, and why it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveRow {
+    /// Grows with every move.
+    pub id: u64,
+    /// In which direction.
+    pub way: Way,
+    /// To or from whom.
+    pub node: SellerId,
+    /// The transfer's numbering.
+    pub stream: Stream,
+    /// The transfer's number.
+    pub number: u64,
+    /// Of what.
+    pub variety: VarietyId,
+    /// Which PINs.
+    pub span: Span,
+    /// Their ownership generation from then on.
+    pub generation: u32,
+    /// Why; `None`: it was called for in an earlier connection, and is not known any more.
+    pub reason: Option<Reason>,
+    /// When, in milliseconds of Unix time: to a node, when it was given; from a node, when it was taken.
+    pub at_ms: u64,
+}
+
+/// A direction on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Way {
+    /// From the hub to a node.
+    ToNode = 0,
+    /// From a node to the hub.
+    FromNode = 1,
 }
 
 /// One delivery.

@@ -9,7 +9,7 @@ use crate::ids::{BatchId, KeyEpoch, OrderId, SellerId, Span, TerminalId, Variety
 use crate::intake::Delivery;
 use crate::registry::{Dealer, Registry, RegistryError, State, Terminal, TerminalKey, Variety};
 use crate::stock::{BLOCK_PINS_MAX, segment::block_path};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -78,6 +78,18 @@ pub enum Command {
     AddNode {
         /// What operators will call it.
         name: String,
+    },
+    /// Have a node go offline, which gives its stock back first; or not.
+    Drain {
+        /// Which.
+        node: SellerId,
+        /// Whether it does.
+        on: bool,
+    },
+    /// Have the hub go offline, which gives its stock away first; or not.
+    DrainHub {
+        /// Whether it does.
+        on: bool,
     },
 }
 
@@ -151,6 +163,9 @@ pub enum CommandError {
     /// Too many or too few at once.
     #[error("between 1 and {0} at once")]
     Count(u32),
+    /// There is no such node.
+    #[error("there is no seller number {}", .0.0)]
+    NoSuchNode(SellerId),
     /// There is no such variety.
     #[error("there is no variety number {}", .0.0)]
     NoSuchVariety(VarietyId),
@@ -223,6 +238,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Command::CancelOrder(number) => self.cancel_order(number),
             Command::FinishOrder(number) => self.finish_order(number),
             Command::AddNode { name } => self.add_node(name, random)?,
+            Command::Drain { node, on } => self.drain_node(node, on),
+            Command::DrainHub { on } => Ok(self.drain_hub(on)),
         };
         self.stage(Output::Done { ticket, result });
         Ok(())
@@ -437,7 +454,16 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let seller = SellerId(self.books.counters.seller);
         let node_key = new_key(random);
         let wrapped_key = wrap_node_key(&self.keys, seller, node_key.expose());
-        let row = NodeRow { seller, name, wrapped_key, given: [0, 0], journal_acked: 0 };
+        let row = NodeRow {
+            seller,
+            name,
+            wrapped_key,
+            given: [0, 0],
+            journal_acked: 0,
+            taken: 0,
+            returns: BTreeMap::new(),
+            drain: None,
+        };
         let node = Node::load(&row, Vec::new(), &*self.disk, &self.keys)?;
         self.nodes.insert(seller, node);
         self.books.counters.seller += 1;

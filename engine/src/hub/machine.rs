@@ -1,22 +1,23 @@
 //! The hub's state machine: events in, one commit, effects out.
 
-use super::books::{BatchRow, Books, Change};
+use super::books::{BatchRow, Books, Change, MoveRow, NodeRow, Way};
+use super::contents::Contents;
 use super::node::{Need, Node, open_transfers, unwrap_node_key};
 use super::orders::Supply;
 use super::registry::Changes;
 use super::sales;
-use super::serve::{Contents, Shelf};
+use super::shelf::Shelf;
 use super::{Alarm, HubError, NodeFault, Output, Store};
-use crate::audit::{BlockBook, HubBooks, PieceBook};
+use crate::audit::{BlockBook, HubBooks, PieceBook, ReturnedBook, TakerBook};
 use crate::disk::Disk;
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
-use crate::link::{ToHub, ToNode};
-use crate::policy::SalesRate;
+use crate::link::{Report, ToHub, ToNode};
+use crate::policy::{Churn, Remainder, SalesRate};
 use crate::registry::{Delta, Registry, Terminal, TerminalKey};
 use crate::stock::NodeKeys;
 use crate::stock::segment::{BLOCK_DIRECTORY, parse_block_name};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -46,6 +47,22 @@ pub struct Hub<S: Store, D: Disk> {
     pub(super) supply: Option<Supply>,
     /// Orders are decided again from then on.
     pub(super) order_after_ms: u64,
+    /// Varieties about which something has changed since they were last decided about.
+    pub(super) dirty: BTreeSet<VarietyId>,
+    /// When all are decided about next.
+    pub(super) review_at_ms: u64,
+    /// Sold and recalled lately. It begins anew with each start, which puts off what nobody needs.
+    pub(super) churn: BTreeMap<VarietyId, Churn>,
+    /// What each node had sold in all when it last reported.
+    sold: BTreeMap<(SellerId, VarietyId), u64>,
+    /// PINs that came back from nodes that go offline and that nobody was asked to take yet.
+    pub(super) to_pass_on: BTreeMap<VarietyId, u64>,
+    /// What a hub that goes offline cannot get rid of.
+    pub(super) stuck: BTreeMap<VarietyId, Remainder>,
+    /// Numbers the recalls.
+    pub(super) next_recall: u64,
+    /// Numbers the requests in the order of their arrival.
+    next_need: u64,
     changes: Vec<Change>,
     effects: VecDeque<Effect>,
     outputs: VecDeque<Output>,
@@ -63,6 +80,8 @@ pub(super) enum Effect {
     Given(SellerId, Stream, u64),
     /// A settlement is durable then.
     Settled(SellerId, Stream, u64),
+    /// The outcome of a transfer from a node is durable then.
+    Returned(SellerId, u64),
     /// A delivered piece may be given then.
     Shelve(Span),
     /// The change of the registry that every node should have then.
@@ -103,6 +122,14 @@ impl<S: Store, D: Disk> Hub<S, D> {
             counters_changed: false,
             nodes,
             shelf,
+            dirty: BTreeSet::new(),
+            review_at_ms: 0,
+            churn: BTreeMap::new(),
+            sold: BTreeMap::new(),
+            to_pass_on: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            next_recall: 1,
+            next_need: 1,
             changes,
             effects: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -158,7 +185,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// How many PINs of a variety are in the central inventory and may be given at once.
     #[must_use]
     pub fn available(&self, variety: VarietyId) -> u64 {
-        self.shelf.count(variety)
+        let life_days = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
+        self.shelf.count(variety, self.now_ms, life_days)
     }
 
     /// Where the hub believes every PIN to be, for the audit. Take it after the sellers' books.
@@ -174,9 +202,22 @@ impl<S: Store, D: Disk> Hub<S, D> {
             generation: row.generation,
             place: row.place,
         };
+        let taker = |row: &NodeRow| {
+            let outcomes = row.returns.iter().map(|(number, (_, accepted))| (*number, *accepted));
+            (row.seller, TakerBook { outcomes: outcomes.collect() })
+        };
+        let returned = |row: &MoveRow| ReturnedBook {
+            seller: row.node,
+            number: row.number,
+            span: row.span,
+            generation: row.generation,
+        };
+        let returns = self.books.moves.values().filter(|row| row.way == Way::FromNode);
         HubBooks {
             blocks: self.books.blocks.values().map(block).collect(),
             pieces: self.books.pieces.values().map(piece).collect(),
+            takers: self.books.nodes.values().map(taker).collect(),
+            returned: returns.map(returned).collect(),
         }
     }
 
@@ -205,6 +246,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         if let Some(node) = self.nodes.get_mut(&node) {
             node.cut();
         }
+        // What was promised to it is for others.
+        self.dirty.extend(self.varieties());
         let is_send = |output: &Output| matches!(output, Output::Send { node: to, .. } if *to == node);
         self.outputs.retain(|output| !is_send(output));
         self.effects.retain(|effect| match effect {
@@ -223,7 +266,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
             return Err(HubError::Failed);
         }
         loop {
-            self.serve_needs()?;
+            self.compare_returns()?;
+            self.allot()?;
+            self.serve_grants()?;
             self.append_journals()?;
             if self.registry_changed {
                 let before = self.books.counters.registry_version;
@@ -239,7 +284,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             if !self.changes.is_empty() {
                 self.store.commit(&self.changes)?;
                 self.changes.clear();
-            } else if self.effects.is_empty() {
+            } else if self.effects.is_empty() && self.dirty.is_empty() {
                 break;
             }
             self.release()?;
@@ -279,6 +324,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     fn handle_message(&mut self, from: SellerId, message: ToHub) -> Result<Result<(), NodeFault>, HubError> {
         let epoch = self.books.epoch;
+        let next_need = self.next_need;
         let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
         if let ToHub::Hello { node: named, hub_epoch, registry_version, registry_digest, .. } = message {
             if named != from {
@@ -300,12 +346,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
         }
         let result = match message {
             ToHub::Need { request, variety, count } => {
-                node.need(Need { request, variety, wanted: count, granted: 0 })
+                self.handle_need(from, Need::new(next_need, request, variety, count, false))
             }
-            ToHub::Urgent { request: 0, .. } => Err(NodeFault::Malformed),
             ToHub::Urgent { request, variety } => {
-                self.serve_urgent(from, request, variety)?;
-                Ok(())
+                self.handle_need(from, Need::new(next_need, request, variety, 1, true))
             }
             ToHub::Progress { stream, number, bytes } => {
                 let result = node.giver(stream).handle_progress(number, bytes);
@@ -313,20 +357,54 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 result.map_err(NodeFault::from)
             }
             ToHub::Answer { stream, number, accepted } => {
-                let result = node.giver(stream).handle_answer(number, accepted);
+                let result = node.handle_answer(stream, number, accepted);
                 self.run_giver(from, stream, false)?;
                 result.map_err(NodeFault::from)
             }
             ToHub::Journal { from, bytes } => node.journal(from, &bytes),
-            // This hub calls nothing back, so that a node has nothing to offer.
-            ToHub::Offer(_) | ToHub::Recalled { .. } => Err(NodeFault::NotRecalled),
+            ToHub::Offer(offer) => self.handle_offer(from, offer),
+            ToHub::Ready => {
+                node.resumed = true;
+                Ok(())
+            }
+            ToHub::Recalled { recall, count } => {
+                self.handle_recalled(from, recall, count);
+                Ok(())
+            }
+            ToHub::Report(report) => {
+                self.handle_report(from, &report);
+                Ok(())
+            }
             ToHub::RegistryHeld { version, digest } => {
                 self.registry_held(from, version, digest);
                 Ok(())
             }
-            ToHub::Hello { .. } | ToHub::Report(_) | ToHub::Ready => Ok(()),
+            ToHub::Hello { .. } => Ok(()),
         };
         Ok(result)
+    }
+
+    fn handle_need(&mut self, node: SellerId, need: Need) -> Result<(), NodeFault> {
+        self.next_need += 1;
+        self.dirty.insert(need.variety);
+        let (request, is_known) = (need.request, self.registry.variety(need.variety).is_some());
+        let stream = if need.is_urgent { Stream::Urgent } else { Stream::Bulk };
+        let Some(live) = self.nodes.get_mut(&node) else { return Ok(()) };
+        if !is_known || !live.need(need)? {
+            self.stage(Output::Send { node, message: ToNode::Answered { stream, request, granted: 0 } });
+        }
+        Ok(())
+    }
+
+    fn handle_report(&mut self, node: SellerId, report: &Report) {
+        let Some(live) = self.nodes.get_mut(&node) else { return };
+        live.handle_report(report);
+        for stock in &report.stock {
+            self.dirty.insert(stock.variety);
+            let before = self.sold.insert((node, stock.variety), stock.sold_total);
+            let sold = before.map_or(0, |before| stock.sold_total.saturating_sub(before));
+            self.churn.entry(stock.variety).or_default().handle_moved(sold, 0, self.now_ms);
+        }
     }
 
     /// Does what the commit allows, in the order in which it was staged.
@@ -348,8 +426,15 @@ impl<S: Store, D: Disk> Hub<S, D> {
                     }
                     self.run_giver(node, stream, true)?;
                 }
+                Effect::Returned(node, number) => {
+                    if let Some(live) = self.nodes.get_mut(&node) {
+                        live.taker.handle_recorded(number);
+                    }
+                    self.run_taker(node, true);
+                }
                 Effect::Shelve(span) => {
                     let variety = self.shelf.put(&self.books, span);
+                    self.dirty.insert(variety);
                     if !arrived.contains(&variety) {
                         arrived.push(variety);
                     }
@@ -375,7 +460,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let journal_acked = live.journal_acked;
         let mut send = |message| self.outputs.push_back(Output::Send { node, message });
         send(ToNode::Welcome { hub_epoch: self.books.epoch, pending, journal_acked });
-        registry.into_iter().for_each(send);
+        let is_draining = live.drain.is_some();
+        registry.into_iter().for_each(&mut send);
+        send(ToNode::Drain { on: is_draining });
         self.run_giver(node, Stream::Urgent, true)?;
         self.run_giver(node, Stream::Bulk, true)?;
         self.put_out(Output::Send { node, message: ToNode::Ready });

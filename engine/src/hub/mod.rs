@@ -4,22 +4,29 @@
 //! (`handle_*`), [`Hub::commit`] once, then do what [`Hub::poll_output`] says. `spec/hub.md` describes the store and the
 //! order of effects.
 
+mod allotting;
 mod archive;
 pub mod books;
 mod commands;
+mod contents;
+mod drains;
 mod machine;
 mod node;
 pub mod orders;
 mod registry;
+mod returns;
 pub mod sales;
 mod serve;
+mod shelf;
 pub mod sqlite;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
+pub use allotting::Waiting;
 pub use archive::read_archive;
 pub use commands::{Command, CommandError, Done, NewKey, Terminals};
+pub use drains::{HubDrain, NodeDrain};
 pub use machine::Hub;
 pub use orders::{OrderRow, OrderState, SupplierKind, Supply};
 pub use registry::RegistryLag;
@@ -81,9 +88,6 @@ pub enum NodeFault {
     /// A request has number 0 or asks for nothing.
     #[error("a request has no number or asks for nothing")]
     Malformed,
-    /// It offers stock that nobody called for.
-    #[error("it offers stock that was not called for")]
-    NotRecalled,
     /// A transfer went wrong.
     #[error(transparent)]
     Transfer(#[from] TransferFault),
@@ -215,5 +219,15 @@ pub enum Alarm {
         node: SellerId,
         /// Which transfer.
         number: u64,
+    },
+    /// The hub refused what a node offered; it is the node's again.
+    #[error("transfer {number} from node {node:?} is refused: {what}")]
+    ReturnRefused {
+        /// Who offered it.
+        node: SellerId,
+        /// Which transfer.
+        number: u64,
+        /// Why.
+        what: &'static str,
     },
 }

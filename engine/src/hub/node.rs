@@ -1,7 +1,7 @@
 //! What the hub holds of one node while it runs.
 
 use super::archive::Archive;
-use super::books::{Books, NodeRow, Place};
+use super::books::{Books, Drain, NodeRow, Place};
 use super::registry::Held;
 use super::sales::Count;
 use super::{HubError, NodeFault};
@@ -10,8 +10,11 @@ use crate::ids::{KeyEpoch, SellerId, TerminalId, VarietyId};
 use crate::journal::Position;
 use crate::journal::batch::{self, Chain};
 use crate::journal::record::{Stream, TransferFact};
+use crate::ledger::Taken;
+use crate::link::{Offer, Report, StockReport};
+use crate::policy::{Reason, Wait};
 use crate::stock::{NodeKeys, WrappedKey};
-use crate::transfer::Giver;
+use crate::transfer::{Giver, Taker, TransferFault};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use zeroize::Zeroizing;
@@ -27,10 +30,36 @@ pub(super) struct Node {
     pub(super) givers: [Giver; 2],
     /// What it holds of the registry.
     pub(super) registry: Held,
+    /// Takes what comes back.
+    pub(super) taker: Taker,
+    /// What is durable of that, but for what the next commit brings.
+    pub(super) taken: Taken,
+    /// Offers of the node that wait to be compared with the hub's own records.
+    pub(super) comparing: Vec<Offer>,
+    /// Why what it offers comes back, by number of the transfer; as far as it is known.
+    pub(super) return_reasons: BTreeMap<u64, Reason>,
     /// Whether a connection has said hello.
     pub(super) greeted: bool,
-    /// What it asked for in bulk, in order; the first is being served.
-    pub(super) needs: VecDeque<Need>,
+    /// Whether it has offered again what was open, in this connection.
+    pub(super) resumed: bool,
+    /// What it asked for, in order of arrival.
+    pub(super) needs: Vec<Need>,
+    /// What is promised to it in bulk and not in a transfer yet, in order.
+    pub(super) grants: VecDeque<Grant>,
+    /// What was called back from it in this connection, by number.
+    pub(super) recalls: BTreeMap<u64, Called>,
+    /// What it has, as last reported.
+    pub(super) stock: BTreeMap<VarietyId, Reported>,
+    /// Whether it has reported in this connection.
+    pub(super) has_reported: bool,
+    /// From its last report: where its journal ended.
+    pub(super) journal_end: u64,
+    /// From its last report: transfers to the hub that it had not settled.
+    pub(super) returns_open: u32,
+    /// It had no room for what it was given: nothing is given before this time.
+    pub(super) rests_until_ms: u64,
+    /// Whether it is going offline.
+    pub(super) drain: Option<Drain>,
     pub(super) archive: Archive,
     /// The archive is committed up to here.
     pub(super) journal_acked: u64,
@@ -46,12 +75,70 @@ pub(super) struct Node {
     pub(super) archive_after_ms: u64,
 }
 
-/// An order in bulk.
+/// A request.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
+    /// Its place in the order of arrival of all requests.
+    pub(super) id: u64,
+    /// The node's number for it.
     pub(super) request: u64,
     pub(super) variety: VarietyId,
+    pub(super) is_urgent: bool,
+    /// PINs asked for.
     pub(super) wanted: u32,
+    /// PINs promised or given.
     pub(super) granted: u32,
+    /// PINs that are in a transfer to the node, or were.
+    pub(super) given: u32,
+    /// Why the rest waits.
+    pub(super) wait: Option<Wait>,
+}
+
+impl Need {
+    pub(super) fn new(id: u64, request: u64, variety: VarietyId, wanted: u32, is_urgent: bool) -> Self {
+        Self { id, request, variety, is_urgent, wanted, granted: 0, given: 0, wait: None }
+    }
+}
+
+/// Stock promised in bulk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant {
+    /// The request it serves, by [`Need::id`]; `None`: nobody asked.
+    pub(super) need: Option<u64>,
+    pub(super) variety: VarietyId,
+    /// PINs that are in no transfer yet.
+    pub(super) left: u64,
+    pub(super) reason: Reason,
+}
+
+/// Stock called back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Called {
+    pub(super) variety: VarietyId,
+    /// PINs that will come: those asked for, or fewer once the node said that it has no more.
+    pub(super) expected: u64,
+    /// Whether the node has said so.
+    pub(super) is_answered: bool,
+    /// Of these, PINs that were offered.
+    pub(super) offered: u64,
+    pub(super) reason: Reason,
+}
+
+/// What a node said it has of one variety, and what has happened since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported {
+    pub(super) report: StockReport,
+    /// PINs that it took since.
+    pub(super) came: u64,
+    /// PINs that it offered since.
+    pub(super) went: u64,
+}
+
+impl Reported {
+    /// PINs that it has in stock now, sales since the report aside.
+    pub(super) fn on_hand(&self) -> u64 {
+        self.report.on_hand.saturating_add(self.came).saturating_sub(self.went)
+    }
 }
 
 impl Node {
@@ -75,8 +162,21 @@ impl Node {
                 Giver::new(Stream::Urgent, row.given[1], urgent),
             ],
             registry: Held::default(),
+            taker: Taker::new(Stream::Bulk, row.taken, row.returns.values().copied()).without_content(),
+            taken: Taken { highest: row.taken, outcomes: row.returns.clone() },
+            comparing: Vec::new(),
+            return_reasons: BTreeMap::new(),
             greeted: false,
-            needs: VecDeque::new(),
+            resumed: false,
+            needs: Vec::new(),
+            grants: VecDeque::new(),
+            recalls: BTreeMap::new(),
+            stock: BTreeMap::new(),
+            has_reported: false,
+            journal_end: u64::MAX,
+            returns_open: u32::MAX,
+            rests_until_ms: 0,
+            drain: row.drain,
             journal_chain: archive.chain(),
             archive,
             journal_acked: row.journal_acked,
@@ -98,6 +198,9 @@ impl Node {
             wrapped_key: self.wrapped_key,
             given: [self.givers[0].highest(), self.givers[1].highest()],
             journal_acked: self.journal_acked,
+            taken: self.taken.highest,
+            returns: self.taken.outcomes.clone(),
+            drain: self.drain,
         }
     }
 
@@ -105,22 +208,86 @@ impl Node {
     pub(super) fn cut(&mut self) {
         self.greeted = false;
         self.givers.iter_mut().for_each(Giver::handle_cut);
+        self.taker.handle_cut();
+        self.resumed = false;
+        self.has_reported = false;
+        self.journal_end = u64::MAX;
         self.needs.clear();
+        self.grants.clear();
+        self.recalls.clear();
         self.journal.clear();
         self.sales = Count::default();
         self.journal_chain = self.archive.chain();
         self.journal_heard = false;
     }
 
-    pub(super) fn need(&mut self, need: Need) -> Result<(), NodeFault> {
+    /// A request arrives. An urgent one too many is not taken.
+    pub(super) fn need(&mut self, need: Need) -> Result<bool, NodeFault> {
         if need.request == 0 || need.wanted == 0 {
             return Err(NodeFault::Malformed);
         }
-        if self.needs.len() >= NEEDS_MAX {
-            return Err(NodeFault::TooManyRequests(NEEDS_MAX));
+        let alike = self.needs.iter().filter(|open| open.is_urgent == need.is_urgent).count();
+        if alike >= NEEDS_MAX {
+            return if need.is_urgent { Ok(false) } else { Err(NodeFault::TooManyRequests(NEEDS_MAX)) };
         }
-        self.needs.push_back(need);
+        self.needs.push(need);
+        Ok(true)
+    }
+
+    /// What the node has.
+    pub(super) fn handle_report(&mut self, report: &Report) {
+        self.has_reported = true;
+        self.journal_end = report.journal_end;
+        self.returns_open = report.returns_open;
+        let reported =
+            |report: &StockReport| (report.variety, Reported { report: *report, came: 0, went: 0 });
+        self.stock = report.stock.iter().map(reported).collect();
+    }
+
+    /// The taker of a transfer answers. What it has taken is part of what it has from now on: its next report says so.
+    pub(super) fn handle_answer(
+        &mut self,
+        stream: Stream,
+        number: u64,
+        accepted: bool,
+    ) -> Result<(), TransferFault> {
+        let giver = &mut self.givers[stream as usize];
+        let fact = giver.unanswered().find(|fact| fact.number == number).copied();
+        giver.handle_answer(number, accepted)?;
+        if let Some(fact) = fact.filter(|_| accepted)
+            && let Some(reported) = self.stock.get_mut(&fact.variety)
+        {
+            reported.came += u64::from(fact.span.len());
+        }
         Ok(())
+    }
+
+    /// PINs of a variety that are on their way to the node, or promised to it.
+    pub(super) fn in_flight(&self, variety: VarietyId) -> u64 {
+        let open = self.givers.iter().flat_map(Giver::unanswered).filter(|fact| fact.variety == variety);
+        open.map(|fact| u64::from(fact.span.len())).sum::<u64>() + self.promised(variety)
+    }
+
+    /// PINs of a variety that are promised to the node and in no transfer yet.
+    pub(super) fn promised(&self, variety: VarietyId) -> u64 {
+        self.grants.iter().filter(|grant| grant.variety == variety).map(|grant| grant.left).sum()
+    }
+
+    /// PINs of a variety that open recalls will bring and that were not offered yet.
+    pub(super) fn called(&self, variety: VarietyId) -> u64 {
+        let called = self.recalls.values().filter(|called| called.variety == variety);
+        called.map(|called| called.expected - called.offered).sum()
+    }
+
+    /// PINs of a variety that are in transfer from the node.
+    pub(super) fn returning(&self, variety: VarietyId) -> u64 {
+        let offers = self.taker.arriving().filter(|offer| offer.properties.variety == variety);
+        offers.map(|offer| u64::from(offer.span.len())).sum()
+    }
+
+    /// PINs of a variety that it has in stock, as far as the hub knows.
+    pub(super) fn on_hand(&self, variety: VarietyId) -> u64 {
+        self.stock.get(&variety).map_or(0, Reported::on_hand)
     }
 
     /// Takes a range of the journal if it begins where the last one ended. Nothing else comes of it before the commit.
@@ -169,7 +336,7 @@ pub(super) fn unwrap_node_key(
     opened.map_err(|_| HubError::Key)
 }
 
-/// Most bulk requests a node may have waiting.
+/// Most requests of a kind, in bulk or urgent, that a node may have waiting.
 pub(super) const NEEDS_MAX: usize = 1024;
 /// Journal ranges taken between two commits; the rest comes again.
 const JOURNAL_BYTES_MAX: u64 = 16 << 20;

@@ -1,73 +1,105 @@
-//! Giving stock: what is on the shelf, which part of it goes to whom, and its content on the way out.
+//! Giving stock: promises become transfers, and their content goes out.
 
-use super::books::{Books, Change, PieceRow, Place};
+use super::books::{Change, Drain, PieceRow, Place, Way};
 use super::machine::Effect;
 use super::{Alarm, Hub, HubError, Output, Store};
 use crate::disk::Disk;
-use crate::ids::{BlockId, SellerId, Span, VarietyId};
+use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Record, Stream, TransferFact};
 use crate::link::{Offer, ToNode};
-use crate::stock::segment::{block_path, checksum};
-use crate::stock::{BLOCK_PINS_MAX, Expiry, PIN_RECORD_BYTES, SegmentError, SegmentFile};
+use crate::policy::Reason;
+use crate::stock::segment::checksum;
+use crate::stock::{BLOCK_PINS_MAX, PIN_RECORD_BYTES};
 use crate::transfer::GiverAction;
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 impl<S: Store, D: Disk> Hub<S, D> {
-    /// Serves bulk requests: one transfer at a time for each node, from the front of what expires first.
-    pub(super) fn serve_needs(&mut self) -> Result<(), HubError> {
-        let ready = |node: &&super::node::Node| node.greeted && !node.needs.is_empty();
+    /// Puts what is promised in bulk into transfers: one at a time for each node, from the front of what expires first.
+    pub(super) fn serve_grants(&mut self) -> Result<(), HubError> {
+        let ready = |node: &&super::node::Node| node.greeted && !node.grants.is_empty();
         let nodes: Vec<_> = self.nodes.values().filter(ready).map(|node| node.seller).collect();
         for node in nodes {
-            while self.serve_need(node)? {}
+            while self.serve_grant(node)? {}
         }
         Ok(())
     }
 
-    /// Serves a node's first request as far as it goes now; whether to go on with the next.
-    fn serve_need(&mut self, node: SellerId) -> Result<bool, HubError> {
+    /// Serves a node's first grant as far as it goes now; whether to go on with the next.
+    fn serve_grant(&mut self, node: SellerId) -> Result<bool, HubError> {
         let Some(live) = self.nodes.get(&node) else { return Ok(false) };
         if live.givers[Stream::Bulk as usize].open_count() > 0 {
             return Ok(false);
         }
-        let Some(need) = live.needs.front() else { return Ok(false) };
-        let (request, variety, missing) = (need.request, need.variety, need.wanted - need.granted);
-        let mut granted_now = 0;
-        if let Some(whole) = self.pick(variety) {
-            granted_now = whole.len().min(missing).min(BLOCK_PINS_MAX);
-            let span = Span { end: whole.start + granted_now, ..whole };
-            self.give(node, Stream::Bulk, whole, span, request)?;
+        let Some(&grant) = live.grants.front() else { return Ok(false) };
+        let picked = self.pick(grant.variety);
+        let pins = picked.map_or(0, |whole| u64::from(whole.len().min(BLOCK_PINS_MAX)).min(grant.left));
+        if let Some(whole) = picked {
+            let span = Span { end: whole.start + pins as u32, ..whole };
+            let request = self.request_of(node, grant.need);
+            self.give(node, Stream::Bulk, whole, span, request, grant.reason)?;
         }
-        let Some(need) = self.nodes.get_mut(&node).and_then(|live| live.needs.front_mut()) else {
-            return Ok(false);
-        };
-        need.granted += granted_now;
-        if granted_now == 0 || need.granted == need.wanted {
-            let message = ToNode::Answered { stream: Stream::Bulk, request, granted: need.granted };
-            self.nodes.get_mut(&node).and_then(|live| live.needs.pop_front());
-            self.stage(Output::Send { node, message });
+        let Some(live) = self.nodes.get_mut(&node) else { return Ok(false) };
+        let Some(front) = live.grants.front_mut() else { return Ok(false) };
+        front.left -= pins;
+        let lost = if pins == 0 { front.left } else { 0 };
+        if front.left == lost {
+            live.grants.pop_front();
+        }
+        if let Some(at) = live.needs.iter().position(|need| Some(need.id) == grant.need) {
+            let need = &mut live.needs[at];
+            need.given += pins as u32;
+            // A block was set aside since it was promised: the request waits on.
+            need.granted -= lost as u32;
+            if need.given == need.wanted {
+                let (request, granted) = (need.request, need.given);
+                live.needs.remove(at);
+                self.stage(Output::Send {
+                    node,
+                    message: ToNode::Answered { stream: Stream::Bulk, request, granted },
+                });
+            }
+        }
+        if lost > 0 {
+            self.dirty.insert(grant.variety);
         }
         Ok(true)
     }
 
-    /// Gives one PIN, from the back of what expires first.
+    /// Gives one PIN for a request, from the back of what expires first; whether there was one, and room for it.
     pub(super) fn serve_urgent(
         &mut self,
         node: SellerId,
-        request: u64,
-        variety: VarietyId,
-    ) -> Result<(), HubError> {
-        let has_room = self.nodes.get(&node).is_some_and(|live| live.givers[1].has_room());
-        let picked = if has_room { self.pick(variety) } else { None };
-        if let Some(whole) = picked {
-            let span = Span { start: whole.end - 1, ..whole };
-            self.give(node, Stream::Urgent, whole, span, request)?;
+        need: u64,
+        reason: Reason,
+    ) -> Result<bool, HubError> {
+        let Some(live) = self.nodes.get(&node) else { return Ok(false) };
+        let Some(at) = live.needs.iter().position(|open| open.id == need) else { return Ok(false) };
+        let (request, variety) = (live.needs[at].request, live.needs[at].variety);
+        if !live.givers[Stream::Urgent as usize].has_room() {
+            return Ok(false);
         }
-        let granted = u32::from(picked.is_some());
-        let message = ToNode::Answered { stream: Stream::Urgent, request, granted };
-        self.stage(Output::Send { node, message });
-        Ok(())
+        let Some(whole) = self.pick(variety) else { return Ok(false) };
+        let span = Span { start: whole.end - 1, ..whole };
+        self.give(node, Stream::Urgent, whole, span, request, reason)?;
+        self.answer_urgent(node, need, 1);
+        Ok(true)
+    }
+
+    /// Ends an urgent request.
+    pub(super) fn answer_urgent(&mut self, node: SellerId, need: u64, granted: u32) {
+        let Some(live) = self.nodes.get_mut(&node) else { return };
+        let Some(at) = live.needs.iter().position(|open| open.id == need) else { return };
+        let request = live.needs.remove(at).request;
+        self.stage(Output::Send {
+            node,
+            message: ToNode::Answered { stream: Stream::Urgent, request, granted },
+        });
+    }
+
+    /// The node's number of a request that is open; 0: there is none.
+    fn request_of(&self, node: SellerId, need: Option<u64>) -> u64 {
+        let needs = self.nodes.get(&node).into_iter().flat_map(|live| &live.needs);
+        needs.filter(|open| Some(open.id) == need).map(|open| open.request).next().unwrap_or(0)
     }
 
     /// Does what a giver says. `durable`: what its actions depend on is committed; otherwise they wait for that.
@@ -90,11 +122,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
                     self.stage_effect(Effect::Settled(node, stream, transfer.number));
                     continue;
                 }
-                // The OUT is in the books: `give` put it there. What was taken needs nothing more.
-                GiverAction::Record(_) | GiverAction::Ended { accepted: true, .. } => continue,
-                GiverAction::Ended { fact, accepted: false } => {
-                    self.shelf.put(&self.books, fact.span);
-                    self.put_out(Output::Alarm(Alarm::Refused { node, number: fact.number }));
+                // The OUT is in the books: `give` put it there.
+                GiverAction::Record(_) => continue,
+                GiverAction::Ended { fact, accepted } => {
+                    self.handle_given_away(node, &fact, accepted);
                     continue;
                 }
                 GiverAction::Offer { fact, request } => ToNode::Offer(self.offer(node, fact, request)?),
@@ -118,6 +149,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         whole: Span,
         span: Span,
         request: u64,
+        reason: Reason,
     ) -> Result<(), HubError> {
         let piece = self.books.pieces[&(whole.block, whole.start)];
         debug_assert!(piece.span == whole && piece.place == Place::Hub);
@@ -137,8 +169,22 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let place = Place::Given { node, stream, number: fact.number, settled: false };
         self.change(Change::Piece(PieceRow { span, generation: fact.generation, place }));
         self.change(Change::Node(row));
+        self.note_move(Way::ToNode, node, &fact, Some(reason));
+        if let Some(drain) = self.books.drain {
+            let moved = drain.moved + u64::from(span.len());
+            self.change(Change::Drain(Some(Drain { moved, ..drain })));
+        }
         self.stage_effect(Effect::Given(node, stream, fact.number));
         self.run_giver(node, stream, false)
+    }
+
+    /// The node has taken a segment, or has refused it, and that is durable here.
+    fn handle_given_away(&mut self, node: SellerId, fact: &TransferFact, accepted: bool) {
+        self.dirty.insert(fact.variety);
+        let Some(live) = self.nodes.get_mut(&node).filter(|_| !accepted) else { return };
+        live.rests_until_ms = self.now_ms + REFUSED_REST_MS;
+        self.shelf.put(&self.books, fact.span);
+        self.put_out(Output::Alarm(Alarm::Refused { node, number: fact.number }));
     }
 
     /// The shelved piece of a variety to give from: what expires first and still lives long enough.
@@ -177,8 +223,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         })
     }
 
-    /// The records of a span that is in a transfer.
-    fn content(&mut self, span: Span) -> Result<Bytes, HubError> {
+    /// The records of a span.
+    pub(super) fn content(&mut self, span: Span) -> Result<Bytes, HubError> {
         let whole = self.contents.open(span.block)?;
         let place = |index: u32| index as usize * PIN_RECORD_BYTES;
         if whole.len() < place(span.end) {
@@ -188,113 +234,5 @@ impl<S: Store, D: Disk> Hub<S, D> {
     }
 }
 
-/// The pieces in the hub's inventory from which stock may be given, what expires first in front.
-pub(super) struct Shelf {
-    pieces: BTreeMap<VarietyId, BTreeMap<(Expiry, BlockId, u32), u32>>,
-    /// PINs of blocks that are set aside.
-    aside: BTreeMap<VarietyId, u64>,
-}
-
-impl Shelf {
-    pub(super) fn new(books: &Books) -> Self {
-        let mut shelf = Self { pieces: BTreeMap::new(), aside: BTreeMap::new() };
-        for piece in books.pieces.values().filter(|piece| piece.place == Place::Hub) {
-            shelf.put(books, piece.span);
-        }
-        shelf
-    }
-
-    pub(super) fn put(&mut self, books: &Books, span: Span) -> VarietyId {
-        let properties = books.blocks[&span.block].properties;
-        let pieces = self.pieces.entry(properties.variety).or_default();
-        pieces.insert((properties.expiry, span.block, span.start), span.end);
-        properties.variety
-    }
-
-    fn take(&mut self, books: &Books, span: Span) -> VarietyId {
-        let properties = books.blocks[&span.block].properties;
-        if let Some(pieces) = self.pieces.get_mut(&properties.variety) {
-            pieces.remove(&(properties.expiry, span.block, span.start));
-        }
-        properties.variety
-    }
-
-    fn first(&self, variety: VarietyId, now_ms: u64, life_days: u32) -> Option<Span> {
-        let lives = |expiry: Expiry| expiry.days_left(now_ms).is_some_and(|left| left >= life_days);
-        let mut pieces = self.pieces.get(&variety)?.iter();
-        let (&(_, block, start), &end) = pieces.find(|((expiry, _, _), _)| lives(*expiry))?;
-        Some(Span { block, start, end })
-    }
-
-    fn set_aside(&mut self, block: BlockId) {
-        for (&variety, pieces) in &mut self.pieces {
-            let lost = pieces.extract_if(.., |(_, of, _), _| *of == block);
-            let lost: u64 = lost.map(|((_, _, start), end)| u64::from(end - start)).sum();
-            *self.aside.entry(variety).or_default() += lost;
-        }
-    }
-
-    /// How many PINs may not be given any more: they live too short, or their block is set aside.
-    pub(super) fn spoilt(&self, variety: VarietyId, now_ms: u64, life_days: u32) -> u64 {
-        let lives = |expiry: Expiry| expiry.days_left(now_ms).is_some_and(|left| left >= life_days);
-        let pieces = self.pieces.get(&variety).into_iter().flatten();
-        let pieces = pieces.filter(|((expiry, _, _), _)| !lives(*expiry));
-        let too_old: u64 = pieces.map(|((_, _, start), end)| u64::from(end - start)).sum();
-        too_old + self.aside.get(&variety).copied().unwrap_or(0)
-    }
-
-    pub(super) fn count(&self, variety: VarietyId) -> u64 {
-        let pieces = self.pieces.get(&variety).into_iter().flatten();
-        pieces.map(|((_, _, start), end)| u64::from(end - start)).sum()
-    }
-}
-
-/// The block files in use, each verified once when it is opened.
-pub(super) struct Contents<D: Disk> {
-    disk: Arc<D>,
-    /// With when it was last used, counted in uses.
-    open: BTreeMap<BlockId, (u64, Bytes)>,
-    uses: u64,
-}
-
-impl<D: Disk> Contents<D> {
-    pub(super) fn new(disk: Arc<D>) -> Self {
-        Self { disk, open: BTreeMap::new(), uses: 0 }
-    }
-
-    /// All records of a block.
-    fn open(&mut self, block: BlockId) -> Result<Bytes, HubError> {
-        self.uses += 1;
-        if let Some((used, bytes)) = self.open.get_mut(&block) {
-            *used = self.uses;
-            return Ok(bytes.clone());
-        }
-        let failed = |source: SegmentError| HubError::Block { block, source };
-        let file = SegmentFile::open(&*self.disk, &block_path(block)).map_err(failed)?;
-        let header = file.header();
-        if header.properties.block != block || header.start != 0 || !file.verify() {
-            return Err(HubError::BlockDamaged { block });
-        }
-        if self.open.len() >= OPEN_MAX
-            && let Some((&oldest, _)) = self.open.iter().min_by_key(|(_, (used, _))| *used)
-        {
-            self.open.remove(&oldest);
-        }
-        let bytes = Bytes::from_owner(Records(file));
-        self.open.insert(block, (self.uses, bytes.clone()));
-        Ok(bytes)
-    }
-}
-
-/// Lets the records of an open file be sent from where they lie.
-struct Records<D: Disk>(SegmentFile<D>);
-
-impl<D: Disk> AsRef<[u8]> for Records<D> {
-    fn as_ref(&self) -> &[u8] {
-        let header = self.0.header();
-        self.0.records(header.start, header.end).unwrap_or_default()
-    }
-}
-
-/// Block files kept open.
-const OPEN_MAX: usize = 32;
+/// How long a node that refused a segment is given nothing, in milliseconds.
+const REFUSED_REST_MS: u64 = 5_000;

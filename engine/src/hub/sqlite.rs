@@ -2,11 +2,13 @@
 
 mod orders;
 
-use super::books::{BatchRow, BlockRow, Books, Change, Counters, NodeRow, PieceRow, Place, TerminalRow};
+use super::books::{
+    BatchRow, BlockRow, Books, Change, Counters, Drain, MoveRow, NodeRow, PieceRow, Place, TerminalRow, Way,
+};
 use super::store::{Store, StoreError};
 use crate::ids::{BatchId, BlockId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
 use crate::intake::Source;
-use crate::journal::record::Stream;
+use crate::journal::record::{RECORD_BYTES, Record, Stream, TransferFact};
 use crate::registry::{Dealer, State, Variety};
 use crate::stock::{BlockProperties, Expiry};
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
@@ -121,10 +123,13 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             .execute(params![signed(t.id.0), t.dealer, t.key_epoch.0, t.wrapped_key, t.state as u8]),
         Change::Node(n) => to
             .prepare_cached(
-                "INSERT INTO node (seller, name, wrapped_key, bulk_given, urgent_given, journal_acked) \
-                 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (seller) DO UPDATE SET name = excluded.name, \
+                "INSERT INTO node (seller, name, wrapped_key, bulk_given, urgent_given, journal_acked, returns_taken, \
+                 returns, drain_since_ms, drain_moved) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                 ON CONFLICT (seller) DO UPDATE SET name = excluded.name, \
                  wrapped_key = excluded.wrapped_key, bulk_given = excluded.bulk_given, \
-                 urgent_given = excluded.urgent_given, journal_acked = excluded.journal_acked",
+                 urgent_given = excluded.urgent_given, journal_acked = excluded.journal_acked, \
+                 returns_taken = excluded.returns_taken, returns = excluded.returns, \
+                 drain_since_ms = excluded.drain_since_ms, drain_moved = excluded.drain_moved",
             )?
             .execute(params![
                 n.seller.0,
@@ -132,7 +137,11 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                 n.wrapped_key,
                 signed(n.given[0]),
                 signed(n.given[1]),
-                signed(n.journal_acked)
+                signed(n.journal_acked),
+                signed(n.taken),
+                encode_returns(&n.returns),
+                n.drain.map(|drain| signed(drain.since_ms)),
+                n.drain.map(|drain| signed(drain.moved))
             ]),
         Change::Batch(b) => to
             .prepare_cached(
@@ -178,14 +187,39 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::Order(row) => orders::write_order(to, row),
         Change::Sales(row) => orders::write_sales(to, row),
         Change::Counted(node, position) => orders::write_counted(to, *node, *position),
+        Change::Move(m) => to
+            .prepare_cached(
+                "INSERT INTO move (id, way, node, stream, number, variety, block, first, past, generation, reason, \
+                 at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                signed(m.id),
+                m.way as u8,
+                m.node.0,
+                m.stream as u8,
+                signed(m.number),
+                m.variety.0,
+                signed(m.span.block.0),
+                m.span.start,
+                m.span.end,
+                m.generation,
+                m.reason.map(|reason| serde_json::to_string(&reason).expect("a reason has a JSON form")),
+                signed(m.at_ms)
+            ]),
+        Change::ForgetMoves { below } => {
+            to.prepare_cached("DELETE FROM move WHERE id < ?")?.execute(params![signed(*below)])
+        }
+        Change::Drain(drain) => to
+            .prepare_cached("UPDATE hub SET drain_since_ms = ?, drain_moved = ?")?
+            .execute(params![drain.map(|d| signed(d.since_ms)), drain.map(|d| signed(d.moved))]),
     }
     .map(|_| ())
 }
 
 fn read_books(from: &Connection) -> Result<Books, StoreError> {
-    let (epoch, counters) = from.query_one(
+    let (epoch, counters, drain) = from.query_one(
         "SELECT epoch, registry_version, next_batch, next_block, next_variety, next_dealer, next_terminal, next_seller, \
-         next_order FROM hub",
+         next_order, drain_since_ms, drain_moved FROM hub",
         [],
         |row| {
             let counters = Counters {
@@ -198,12 +232,18 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
                 seller: row.get(7)?,
                 order: unsigned(row.get(8)?),
             };
-            Ok((unsigned(row.get(0)?), counters))
+            Ok((unsigned(row.get(0)?), counters, read_drain(row, 9)?))
         },
     )?;
     Ok(Books {
         epoch,
         counters,
+        drain,
+        moves: table(
+            from,
+            "SELECT id, way, node, stream, number, variety, block, first, past, generation, reason, at_ms FROM move",
+            |row| read_move(row).map(|row| (row.id, row)),
+        )?,
         varieties: table(
             from,
             "SELECT id, code, product, face_value, currency, currency_digits, charset, name, receipt, \
@@ -224,13 +264,9 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
         })?,
         nodes: table(
             from,
-            "SELECT seller, name, wrapped_key, bulk_given, urgent_given, journal_acked FROM node",
-            |row| {
-                let seller = SellerId(row.get(0)?);
-                let given = [unsigned(row.get(3)?), unsigned(row.get(4)?)];
-                let (name, wrapped_key, journal_acked) = (row.get(1)?, row.get(2)?, unsigned(row.get(5)?));
-                Ok((seller, NodeRow { seller, name, wrapped_key, given, journal_acked }))
-            },
+            "SELECT seller, name, wrapped_key, bulk_given, urgent_given, journal_acked, returns_taken, returns, \
+             drain_since_ms, drain_moved FROM node",
+            |row| read_node(row).map(|row| (row.seller, row)),
         )?,
         batches: table(
             from,
@@ -312,16 +348,82 @@ fn read_piece(row: &Row<'_>) -> Result<PieceRow, StoreError> {
         None => Place::Hub,
         Some(node) => Place::Given {
             node: SellerId(node),
-            stream: match row.get(5)? {
-                0u8 => Stream::Bulk,
-                1 => Stream::Urgent,
-                _ => return Err(StoreError::Damaged("a piece has an unknown stream")),
-            },
+            stream: stream(row.get(5)?)?,
             number: unsigned(row.get(6)?),
             settled: row.get(7)?,
         },
     };
     Ok(PieceRow { span, generation: row.get(3)?, place })
+}
+
+fn read_node(row: &Row<'_>) -> Result<NodeRow, StoreError> {
+    Ok(NodeRow {
+        seller: SellerId(row.get(0)?),
+        name: row.get(1)?,
+        wrapped_key: row.get(2)?,
+        given: [unsigned(row.get(3)?), unsigned(row.get(4)?)],
+        journal_acked: unsigned(row.get(5)?),
+        taken: unsigned(row.get(6)?),
+        returns: decode_returns(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?)?,
+        drain: read_drain(row, 8)?,
+    })
+}
+
+fn read_move(row: &Row<'_>) -> Result<MoveRow, StoreError> {
+    let way = match row.get(1)? {
+        0u8 => Way::ToNode,
+        1 => Way::FromNode,
+        _ => return Err(StoreError::Damaged("a move goes an unknown way")),
+    };
+    let reason: Option<String> = row.get(10)?;
+    let reason = reason.map(|json| serde_json::from_str(&json)).transpose();
+    Ok(MoveRow {
+        id: unsigned(row.get(0)?),
+        way,
+        node: SellerId(row.get(2)?),
+        stream: stream(row.get(3)?)?,
+        number: unsigned(row.get(4)?),
+        variety: VarietyId(row.get(5)?),
+        span: Span { block: BlockId(unsigned(row.get(6)?)), start: row.get(7)?, end: row.get(8)? },
+        generation: row.get(9)?,
+        reason: reason.map_err(|_| StoreError::Damaged("a move has a reason that is not understood"))?,
+        at_ms: unsigned(row.get(11)?),
+    })
+}
+
+/// Two columns: since when, and how much.
+fn read_drain(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Drain>> {
+    let (since_ms, moved): (Option<i64>, Option<i64>) = (row.get(column)?, row.get(column + 1)?);
+    let drain = |(since_ms, moved)| Drain { since_ms: unsigned(since_ms), moved: unsigned(moved) };
+    Ok(since_ms.zip(moved).map(drain))
+}
+
+/// Outcomes as the journal's records of settlements, one after the other.
+fn encode_returns(returns: &BTreeMap<u64, (TransferFact, bool)>) -> Vec<u8> {
+    let record =
+        |&(transfer, accepted): &(TransferFact, bool)| Record::Settled { transfer, accepted }.encode();
+    returns.values().flat_map(record).collect()
+}
+
+fn decode_returns(bytes: &[u8]) -> Result<BTreeMap<u64, (TransferFact, bool)>, StoreError> {
+    let damaged = || StoreError::Damaged("an outcome of a return is not understood");
+    let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
+    if !rest.is_empty() {
+        return Err(damaged());
+    }
+    let outcome = |record| match Record::decode(record) {
+        Ok(Record::Settled { transfer, accepted }) => Ok((transfer.number, (transfer, accepted))),
+        _ => Err(damaged()),
+    };
+    records.iter().map(outcome).collect()
+}
+
+fn stream(byte: u8) -> Result<Stream, StoreError> {
+    match byte {
+        0 => Ok(Stream::Bulk),
+        1 => Ok(Stream::Urgent),
+        _ => Err(StoreError::Damaged("a stream is unknown")),
+    }
 }
 
 fn state(byte: u8) -> Result<State, StoreError> {
@@ -338,7 +440,7 @@ fn unsigned(number: i64) -> u64 {
 }
 
 /// Each brings the tables from one version, kept in `user_version`, to the next. None is ever changed once released.
-const MIGRATIONS: &[&str] = &[BOOKS, orders::MIGRATION];
+const MIGRATIONS: &[&str] = &[BOOKS, MOVES, orders::MIGRATION];
 
 const BOOKS: &str = "
     CREATE TABLE hub (
@@ -406,4 +508,27 @@ const BOOKS: &str = "
         settled INTEGER CHECK ((settled IS NULL) = (node IS NULL)),
         PRIMARY KEY (block, first)
     ) STRICT, WITHOUT ROWID;
+";
+
+const MOVES: &str = "
+    ALTER TABLE hub ADD COLUMN drain_since_ms INTEGER;
+    ALTER TABLE hub ADD COLUMN drain_moved INTEGER;
+    ALTER TABLE node ADD COLUMN returns_taken INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE node ADD COLUMN returns BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE node ADD COLUMN drain_since_ms INTEGER;
+    ALTER TABLE node ADD COLUMN drain_moved INTEGER;
+    CREATE TABLE move (
+        id INTEGER PRIMARY KEY,
+        way INTEGER NOT NULL,
+        node INTEGER NOT NULL REFERENCES node,
+        stream INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        variety INTEGER NOT NULL,
+        block INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        past INTEGER NOT NULL CHECK (past > first),
+        generation INTEGER NOT NULL,
+        reason TEXT,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
 ";

@@ -73,9 +73,9 @@ impl Ledger {
             Record::Reprinted { .. } => self.reprints += 1,
             Record::Received(fact) => {
                 self.inventory.receive(&fact)?;
-                self.answered(fact, true);
+                self.taken[fact.stream as usize].answer(fact, true);
             }
-            Record::Refused(fact) => self.answered(fact, false),
+            Record::Refused(fact) => self.taken[fact.stream as usize].answer(fact, false),
             Record::Given(fact) => {
                 self.inventory.give(&fact)?;
                 let given = &mut self.given[fact.stream as usize];
@@ -105,11 +105,13 @@ impl Ledger {
     pub fn answer(&self, vend: VendName) -> Answer {
         self.windows.answer(vend)
     }
+}
 
-    fn answered(&mut self, fact: TransferFact, accepted: bool) {
-        let taken = &mut self.taken[fact.stream as usize];
-        taken.highest = taken.highest.max(fact.number);
-        taken.outcomes.insert(fact.number, (fact, accepted));
-        taken.outcomes = taken.outcomes.split_off(&fact.settled_below);
+impl Taken {
+    /// A transfer has its outcome: the next one in the order of numbers. Outcomes that the giver has settled are forgotten.
+    pub fn answer(&mut self, fact: TransferFact, accepted: bool) {
+        self.highest = self.highest.max(fact.number);
+        self.outcomes.insert(fact.number, (fact, accepted));
+        self.outcomes = self.outcomes.split_off(&fact.settled_below);
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that deals with suppliers: it may take as long as a file takes, and asks the hub like an operator.
 
 use super::{Failure, NotDone, Nudge, Office, spawn};
-use crate::acquisition::{Accepted, Acquisition, Expected, HubDesk, Setback, Suppliers};
+use crate::acquisition::{Accepted, Acquisition, Expected, HubAccess, Setback, Suppliers};
 use crate::commit::Wake;
 use crate::hub::books::BatchRow;
 use crate::hub::{Command, CommandError, Done, OrderRow};
@@ -63,7 +63,7 @@ impl Buyer {
     }
 }
 
-impl HubDesk for Buyer {
+impl HubAccess for Buyer {
     fn orders(&self) -> Result<Vec<OrderRow>, Setback> {
         Ok(self.office.ask(|hub| hub.orders().cloned().collect())?)
     }

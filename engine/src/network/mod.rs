@@ -27,7 +27,10 @@ mod tests;
 
 pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
-pub use office::{Delivered, HubStatus, NodeStatus, NotDone, Office, SellerStatus, Status, VarietyStatus};
+pub use office::{
+    Delivered, DrainStatus, HubStatus, Move, NodeStatus, NotDone, Office, SellerStatus, Status, StockStatus,
+    VarietyStatus, WaitingStatus,
+};
 
 use crate::commit::Wake;
 use crate::disk::lock::DirLock;

@@ -1,24 +1,28 @@
-//! A whole network on virtual time: the real hub, node, journal and transfers, one thread, one seed, one run.
+//! A whole network on virtual time: the real hub, nodes, journals and transfers, one thread, one seed, one run.
 //!
 //! Everything that the real program leaves to threads, sockets and clocks is a step here, and the seed says which step
 //! comes next: a worker between claim and hand-over, the committer between gather, append, sync and publish, a message
-//! between hub and node, a reply on its way to a terminal. In between the seed kills the node or the hub, cuts the
-//! power with any subset of unsynced sectors lost or torn, cuts the pipe, wipes a terminal. The [`oracle`] judges from
-//! outside. At the end the faults stop and everything must come to rest.
+//! between hub and node, a reply on its way to a terminal. In between the seed kills a node or the hub, cuts the
+//! power with any subset of unsynced sectors lost or torn, cuts a pipe, wipes a terminal, has a node or the hub go offline and
+//! come back. The [`oracle`] judges from outside, the audit from durable books read one after the other while everything runs.
+//! At the end the faults stop and everything must come to rest.
 
 mod dice;
 mod node;
 mod oracle;
+#[cfg(test)]
+mod scripted;
+mod site;
 mod terminal;
 
 pub use dice::Dice;
 
+use crate::audit::{SellerBooks, audit};
 use crate::disk::heap::HeapDisk;
+use crate::hub::books::{Place, Way};
 use crate::hub::{Command, Done, Hub, MemoryStore, Output, Terminals};
-use crate::ids::{PinId, SellerId, VarietyId};
+use crate::ids::{PinId, Span, VarietyId};
 use crate::intake::{Alphabet, Delivery, DeliveryOrder, HeapFingerprints, Recipe, Tools, mint};
-use crate::link::ToNode;
-use crate::policy::Levels;
 use crate::registry::{State, Variety};
 use crate::seller::Asker;
 use crate::stock::segment::SegmentFile;
@@ -26,7 +30,8 @@ use crate::stock::{BlockKey, Expiry, NodeKeys};
 use crate::time::Now;
 use node::Node;
 use oracle::Oracle;
-use std::collections::VecDeque;
+use site::Site;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use terminal::Terminal;
 use wire::message::{Charset, Reply, Request};
@@ -40,7 +45,9 @@ pub struct Options {
     pub steps: u64,
     /// Terminals.
     pub terminals: u32,
-    /// Workers of the node.
+    /// Nodes.
+    pub nodes: u32,
+    /// Workers of each node.
     pub workers: usize,
 }
 
@@ -63,6 +70,12 @@ pub struct Summary {
     pub rekeys: u64,
     /// Times a disk filled up.
     pub full_disks: u64,
+    /// Times a node or the hub began to go offline.
+    pub drains: u64,
+    /// PINs that came back to the hub.
+    pub returned: u64,
+    /// Audits made while everything ran.
+    pub audits: u64,
     /// Replies of which it was checked that a power loss at that moment would not have made them untrue.
     pub replies_checked: u64,
 }
@@ -80,6 +93,8 @@ pub fn run(options: Options) -> Summary {
     world.come_to_rest();
     world.check_conservation();
     world.summary.sold = world.oracle.sold;
+    let returns = world.hub.moves().filter(|row| row.way == Way::FromNode);
+    world.summary.returned = returns.map(|row| u64::from(row.span.len())).sum();
     world.summary
 }
 
@@ -87,14 +102,10 @@ struct World {
     options: Options,
     dice: Dice,
     now: Now,
-    node_disk: Arc<HeapDisk>,
-    node: Node,
-    seller: SellerId,
-    link_keys: Arc<NodeKeys>,
+    sites: Vec<Site>,
     hub_disk: Arc<HeapDisk>,
     store: MemoryStore,
     hub: Hub<MemoryStore, HeapDisk>,
-    to_node: VecDeque<ToNode>,
     terminals: Vec<Till>,
     oracle: Oracle,
     summary: Summary,
@@ -103,6 +114,8 @@ struct World {
 /// A terminal and its connection, which keeps the order of what is on it.
 struct Till {
     terminal: Terminal,
+    /// Its seller, as a place in the list of sites.
+    site: usize,
     requests: VecDeque<(u16, Request)>,
     replies: VecDeque<Reply>,
 }
@@ -122,12 +135,19 @@ impl World {
         else {
             panic!("keys were asked for")
         };
-        let Done::Node { seller, node_key } =
-            command(&mut hub, Command::AddNode { name: "node".into() }, &mut dice, &now)
-        else {
-            panic!("a node was asked for")
-        };
-        let link_keys = Arc::new(NodeKeys::from_node_key(node_key.expose()));
+        // Where marks are low, what is left moves about.
+        let levels = if options.seed.is_multiple_of(3) { (20, 60, 100) } else { (3, 9, 12) };
+        let sites = (1..=options.nodes).map(|at| {
+            let name = format!("node {at}");
+            let Done::Node { seller, node_key } =
+                command(&mut hub, Command::AddNode { name }, &mut dice, &now)
+            else {
+                panic!("a node was asked for")
+            };
+            let link_keys = Arc::new(NodeKeys::from_node_key(node_key.expose()));
+            Site::new(seller, options.workers, levels, link_keys)
+        });
+        let sites: Vec<_> = sites.collect();
         let fingerprints = HeapFingerprints::default();
         for product in 1..=3 {
             for face_value in [500, 1000] {
@@ -135,42 +155,31 @@ impl World {
                 // The last product runs out.
                 let count = if product == 3 { 20 } else { 200 };
                 let order = (variety, face_value, count);
-                deliver(&mut hub, &hub_disk, &fingerprints, order, &mut dice, &now, &mut oracle);
+                deliver(&mut hub, &hub_disk, &fingerprints, order, 0, &mut dice, &now, &mut oracle);
             }
         }
-        let node_disk = Arc::new(HeapDisk::new());
-        let node = boot(seller, &node_disk, options.workers, &link_keys);
-        let tills = keys.iter().map(|key| Till {
+        let tills = keys.iter().enumerate().map(|(at, key)| Till {
             terminal: Terminal::new(key.terminal, key.key_epoch),
+            site: at % sites.len(),
             requests: VecDeque::new(),
             replies: VecDeque::new(),
         });
         let terminals = tills.collect();
-        let (to_node, summary) = (VecDeque::new(), Summary::default());
-        Self {
-            options,
-            dice,
-            now,
-            node_disk,
-            node,
-            seller,
-            link_keys,
-            hub_disk,
-            store,
-            hub,
-            to_node,
-            terminals,
-            oracle,
-            summary,
-        }
+        let summary = Summary::default();
+        Self { options, dice, now, sites, hub_disk, store, hub, terminals, oracle, summary }
+    }
+
+    /// Any of the sites.
+    fn site(&mut self) -> usize {
+        self.dice.below(self.sites.len() as u64) as usize
     }
 
     fn step_with_faults(&mut self) {
         // Where faults are rare, sales get far enough to leave windows and fill histories.
         let rarity = [1, 4, 16][(self.options.seed / 6 % 3) as usize];
         match self.dice.below(4000 * rarity) {
-            0..=7 => self.kill_node(false),
-            8..=15 => self.kill_node(true),
+            0..=7 => _ = self.kill_node(false),
+            8..=15 => _ = self.kill_node(true),
             16..=21 => self.kill_hub(),
             22..=31 => self.cut_pipe(),
             32..=35 => {
@@ -187,7 +196,8 @@ impl World {
             84..=86 => {
                 // At the limit at once, or soon.
                 let room = if self.dice.one_in(2) { 0 } else { self.dice.below(64 << 10) };
-                let disk = if self.dice.one_in(4) { &self.hub_disk } else { &self.node_disk };
+                let site = self.site();
+                let disk = if self.dice.one_in(4) { &self.hub_disk } else { &self.sites[site].disk };
                 disk.limit(Some(disk.held_bytes() + room));
                 self.summary.full_disks += 1;
             }
@@ -200,26 +210,56 @@ impl World {
             102..=140 => {
                 self.order(Command::SetDealer { dealer: 1, state: State::Active });
             }
+            141..=146 => self.drain_node(),
+            147..=149 => self.drain_hub(true),
+            150..=160 => self.drain_hub(false),
+            161..=163 => self.audit_while_running(),
             _ => self.step(),
         }
     }
 
     fn lift_limits(&mut self) {
-        self.node_disk.limit(None);
+        self.sites.iter().for_each(|site| site.disk.limit(None));
         self.hub_disk.limit(None);
     }
 
     fn damage_record(&mut self) {
-        self.kill_node(false);
-        self.node.damage_record(&self.node_disk, &mut self.dice);
-        self.start_node();
+        let site = self.kill_node(false);
+        let Site { node, disk, .. } = &self.sites[site];
+        node.damage_record(disk, &mut self.dice);
+        self.start_node(site);
+    }
+
+    /// Some node goes offline, or comes back.
+    fn drain_node(&mut self) {
+        let node = self.sites[self.dice.below(self.sites.len() as u64) as usize].seller;
+        let on = self.hub.node_drain(node).is_none();
+        self.summary.drains += u64::from(on);
+        self.order(Command::Drain { node, on });
+    }
+
+    fn drain_hub(&mut self, on: bool) {
+        self.summary.drains += u64::from(on && self.hub.hub_drain().is_none());
+        self.order(Command::DrainHub { on });
+    }
+
+    /// Law 1 by the audit, which reads one book after the other while everything goes on.
+    fn audit_while_running(&mut self) {
+        let mut sellers: Vec<SellerBooks> = Vec::new();
+        for at in 0..self.sites.len() {
+            sellers.push(self.sites[at].audit_books());
+            (0..self.dice.below(40)).for_each(|_| self.step());
+        }
+        let report = audit(&self.hub.audit_books(), &sellers);
+        assert!(report.balanced, "law 1: {report}");
+        self.summary.audits += 1;
     }
 
     /// A terminal gets a new key: whoever is connected with the old one is sent away.
     fn rekey(&mut self) {
         let at = self.dice.below(self.terminals.len() as u64) as usize;
-        let terminal = &self.terminals[at].terminal;
-        self.node.handle_closed(&asker(terminal, 0));
+        let Till { terminal, site, .. } = &self.terminals[at];
+        self.sites[*site].node.handle_closed(&asker(terminal, 0));
         let Done::Keys(keys) = self.order(Command::Rekey { terminal: terminal.id }) else {
             panic!("a key was asked for")
         };
@@ -241,8 +281,11 @@ impl World {
         self.hub.commit().expect("the hub goes on");
         while let Some(output) = self.hub.poll_output() {
             match output {
-                Output::Send { message, .. } => self.to_node.push_back(message),
-                Output::Close { fault, .. } => panic!("the node broke the protocol: {fault}"),
+                Output::Send { node, message } => {
+                    let site = self.sites.iter_mut().find(|site| site.seller == node);
+                    site.expect("the hub knows no other").to_node.push_back(message);
+                }
+                Output::Close { node, fault } => panic!("{node:?} broke the protocol: {fault}"),
                 Output::Done { result, .. } => {
                     done = Some(result.expect("a command of the simulation is right"));
                 }
@@ -260,10 +303,11 @@ impl World {
         self.now.unix_ms += passed_ms;
         match self.dice.below(10) {
             0..=3 => {
-                if let Err(stop) = self.node.step(&mut self.dice, &self.now) {
-                    panic!("the node stopped: {stop}");
+                let site = self.site();
+                if let Err(stop) = self.sites[site].node.step(&mut self.dice, &self.now) {
+                    panic!("node {site} stopped: {stop}");
                 }
-                self.carry_replies();
+                self.carry_replies(site);
             }
             4 | 5 => self.step_pipe(),
             _ => self.step_till(),
@@ -278,7 +322,7 @@ impl World {
             1 => {
                 if let Some((correlation, request)) = till.requests.pop_front() {
                     let asker = asker(&till.terminal, correlation);
-                    self.node.handle_request(&asker, &request, &self.now);
+                    self.sites[till.site].node.handle_request(&asker, &request, &self.now);
                 }
             }
             _ => {
@@ -294,14 +338,16 @@ impl World {
 
     fn step_pipe(&mut self) {
         let unix_ms = self.now.unix_ms;
+        let at = self.site();
+        let site = &mut self.sites[at];
         if self.dice.one_in(2) {
-            if let Some(message) = self.node.to_hub.pop_front() {
-                self.hub.handle_link(self.seller, message, unix_ms).expect("the hub goes on");
+            if let Some(message) = site.node.to_hub.pop_front() {
+                self.hub.handle_link(site.seller, message, unix_ms).expect("the hub goes on");
             }
-        } else if let Some(message) = self.to_node.pop_front()
-            && let Err(stop) = self.node.handle_message(message, &self.now)
+        } else if let Some(message) = site.to_node.pop_front()
+            && let Err(stop) = site.node.handle_message(message, &self.now)
         {
-            panic!("the node stopped: {stop}");
+            panic!("node {at} stopped: {stop}");
         }
         if self.dice.one_in(2) {
             self.commit_hub();
@@ -309,10 +355,10 @@ impl World {
     }
 
     /// Replies that left the node reach the connection they are for, if it is still the same.
-    fn carry_replies(&mut self) {
-        while let Some((asker, reply)) = self.node.replies.pop_front() {
+    fn carry_replies(&mut self, site: usize) {
+        while let Some((asker, reply)) = self.sites[site].node.replies.pop_front() {
             if self.dice.one_in(REPLIES_PER_CHECK) {
-                let disk = self.node_disk.copy();
+                let disk = self.sites[site].disk.copy();
                 disk.lose_power(|| 0);
                 let mut books = Node::recover(Arc::new(disk)).expect("it could be started");
                 Oracle::check_leaving(asker.terminal, asker.key_epoch, &reply, |vend| books.find(vend));
@@ -328,44 +374,52 @@ impl World {
     /// A terminal connects anew: what was on the old connection is lost.
     fn reconnect(&mut self, at: usize) {
         let till = &mut self.terminals[at];
+        let node = &mut self.sites[till.site].node;
         till.requests.clear();
         till.replies.clear();
         // The node may not have heard that the old connection is gone.
         if self.dice.one_in(2) {
-            self.node.handle_closed(&asker(&till.terminal, 0));
+            node.handle_closed(&asker(&till.terminal, 0));
         }
         till.terminal.session += 1;
         till.terminal.logged_in = false;
         let asker = asker(&till.terminal, 0);
-        self.node.handle_connected(&asker);
+        node.handle_connected(&asker);
     }
 
-    fn kill_node(&mut self, power: bool) {
+    /// Kills some node and starts it again. Which.
+    fn kill_node(&mut self, power: bool) -> usize {
+        let site = self.site();
         if power {
-            let dice = &mut self.dice;
-            self.node_disk.lose_power(|| dice.below(600));
-            self.summary.node_power_losses += 1;
+            self.lose_power(site);
         } else {
             self.summary.node_kills += 1;
         }
-        self.start_node();
+        self.start_node(site);
         if self.dice.one_in(2) {
             // Law 2: what the start has read from the page cache is durable by now.
-            self.check_books();
-            let dice = &mut self.dice;
-            self.node_disk.lose_power(|| dice.below(600));
-            self.summary.node_power_losses += 1;
-            self.start_node();
+            self.check_books(site);
+            self.lose_power(site);
+            self.start_node(site);
         }
-        self.check_books();
+        self.check_books(site);
+        site
     }
 
-    fn start_node(&mut self) {
-        self.hub.handle_cut(self.seller);
-        self.to_node.clear();
-        self.node = boot(self.seller, &self.node_disk, self.options.workers, &self.link_keys);
-        for at in 0..self.terminals.len() {
-            self.reconnect(at);
+    fn lose_power(&mut self, site: usize) {
+        let dice = &mut self.dice;
+        self.sites[site].disk.lose_power(|| dice.below(600));
+        self.summary.node_power_losses += 1;
+    }
+
+    fn start_node(&mut self, at: usize) {
+        let site = &mut self.sites[at];
+        self.hub.handle_cut(site.seller);
+        site.boot();
+        for till in 0..self.terminals.len() {
+            if self.terminals[till].site == at {
+                self.reconnect(till);
+            }
         }
     }
 
@@ -376,25 +430,31 @@ impl World {
             self.hub_disk.lose_power(|| dice.below(600));
         }
         self.hub = load_hub(&self.store, &self.hub_disk);
-        self.to_node.clear();
-        self.node.handle_reconnected();
+        self.sites.iter_mut().for_each(Site::reconnect);
     }
 
     fn cut_pipe(&mut self) {
         self.summary.cuts += 1;
-        self.hub.handle_cut(self.seller);
-        self.to_node.clear();
-        self.node.handle_reconnected();
+        let at = self.site();
+        self.hub.handle_cut(self.sites[at].seller);
+        self.sites[at].reconnect();
     }
 
-    fn check_books(&mut self) {
-        let books = self.node.books().expect("the books can be read");
-        self.oracle.check_books(|vend| books.find(vend));
+    fn check_books(&mut self, site: usize) {
+        let tills = self.terminals.iter().filter(|till| till.site == site);
+        let own: Vec<_> = tills.map(|till| till.terminal.id).collect();
+        let books = self.sites[site].node.books().expect("the books can be read");
+        self.oracle.check_books(|vend| own.contains(&vend.terminal), |vend| books.find(vend));
     }
 
     /// No more faults: every terminal must learn what became of every sequence it used.
     fn come_to_rest(&mut self) {
         self.lift_limits();
+        self.drain_hub(false);
+        for at in 0..self.sites.len() {
+            let node = self.sites[at].seller;
+            self.order(Command::Drain { node, on: false });
+        }
         for till in &mut self.terminals {
             till.terminal.finishing = true;
         }
@@ -405,44 +465,62 @@ impl World {
             assert!(step < REST_STEPS_MAX, "the network does not come to rest");
             self.step();
         }
-        self.check_books();
+        (0..self.sites.len()).for_each(|site| self.check_books(site));
     }
 
-    /// Whether the hub holds the node's journal as far as it is durable.
+    /// Whether the hub holds the nodes' journals as far as they are durable.
     fn is_shipped(&mut self) -> bool {
-        let position = self.node.books().expect("the books can be read").position();
-        self.hub.journal_acked(self.seller) == Some(position.0)
+        let Self { sites, hub, .. } = self;
+        sites.iter_mut().all(|site| {
+            let position = site.node.books().expect("the books can be read").position();
+            hub.journal_acked(site.seller) == Some(position.0)
+        })
     }
 
     /// Law 1: every PIN that was ever made is in exactly one place.
     fn check_conservation(&mut self) {
         let pins: Vec<PinId> = self.oracle.pins().collect();
-        let books = self.node.books().expect("the books can be read");
-        let ledger = books.ledger();
         let hub = self.hub.audit_books();
+        let mut sellers = Vec::new();
+        let mut ledgers = BTreeMap::new();
+        for site in &mut self.sites {
+            sellers.push(site.audit_books());
+            let ledger = site.node.books().expect("the books can be read").ledger();
+            ledgers.insert(site.seller, ledger);
+        }
+        let within = |span: Span, pin: PinId| {
+            span.block == pin.block() && (span.start..span.end).contains(&u32::from(pin.index()))
+        };
         for pin in pins {
             let index = u32::from(pin.index());
             let mut places = Vec::new();
-            for held in ledger.inventory.holdings() {
-                if held.span.block == pin.block() && (held.span.start..held.span.end).contains(&index) {
+            for (seller, ledger) in &ledgers {
+                for held in ledger.inventory.holdings().filter(|held| within(held.span, pin)) {
                     places.extend(held.sold.contains(index).then_some("sold"));
                     places.extend(held.withdrawn.contains(index).then_some("withdrawn"));
                     places.extend(held.in_stock().contains(index).then_some("in stock"));
                 }
+                let taker = &hub.takers[seller];
+                let open = ledger.given[0].open.values().filter(|fact| within(fact.span, pin));
+                let left = open.filter(|fact| taker.outcomes.get(&fact.number) != Some(&true));
+                places.extend(left.map(|_| "in transfer to the hub"));
             }
-            for piece in &hub.pieces {
-                if piece.span.block == pin.block() && (piece.span.start..piece.span.end).contains(&index) {
-                    match piece.place {
-                        crate::hub::books::Place::Hub => places.push("at the hub"),
-                        crate::hub::books::Place::Given { stream, number, .. } => {
-                            let is_open = number > ledger.taken(stream).highest;
-                            places.extend(is_open.then_some("in transfer"));
-                        }
+            for piece in hub.pieces.iter().filter(|piece| within(piece.span, pin)) {
+                match piece.place {
+                    Place::Hub => places.push("at the hub"),
+                    Place::Given { node, stream, number, .. } => {
+                        let taken = ledgers[&node].taken(stream);
+                        // Refused: on its way back.
+                        let is_refused = taken.outcomes.get(&number).is_some_and(|(_, accepted)| !accepted);
+                        let is_open = number > taken.highest || is_refused;
+                        places.extend(is_open.then_some("in transfer"));
                     }
                 }
             }
             assert_eq!(places.len(), 1, "law 1: {pin:?} is in {places:?}");
         }
+        let report = audit(&hub, &sellers);
+        assert!(report.balanced, "law 1: {report}");
     }
 }
 
@@ -453,14 +531,6 @@ fn asker(terminal: &Terminal, correlation: u16) -> Asker {
         key_epoch: terminal.key_epoch,
         dealer: 1,
         correlation,
-    }
-}
-
-fn boot(seller: SellerId, disk: &Arc<HeapDisk>, workers: usize, link_keys: &Arc<NodeKeys>) -> Node {
-    let levels = Levels::new(20, 60, 100).expect("they go up");
-    match Node::boot(seller, disk.clone(), workers, levels.into(), link_keys.clone()) {
-        Ok(node) => node,
-        Err(stop) => panic!("the node does not start: {stop}"),
     }
 }
 
@@ -506,11 +576,13 @@ fn add_variety(
     id
 }
 
+#[expect(clippy::too_many_arguments, reason = "they are what a delivery is made of")]
 fn deliver(
     hub: &mut Hub<MemoryStore, HeapDisk>,
     disk: &Arc<HeapDisk>,
     fingerprints: &HeapFingerprints,
     (variety, face_value, count): (VarietyId, u64, u32),
+    serials_before: u32,
     dice: &mut Dice,
     now: &Now,
     oracle: &mut Oracle,
@@ -535,7 +607,7 @@ fn deliver(
         alphabet: Alphabet::Digits,
         check: true,
         serial_prefix: format!("S{}", variety.0),
-        serial_first: 1,
+        serial_first: u64::from(serials_before) + 1,
         serial_digits: 6,
     };
     let keys = NodeKeys::from_node_key(&HUB_KEY);

@@ -121,9 +121,13 @@ impl Oracle {
         check(vend, told, find(vend));
     }
 
-    /// Law 2: everything that a terminal was told is in the durable books of its seller.
-    pub(super) fn check_books(&self, mut find: impl FnMut(VendName) -> Option<Outcome>) {
-        for (&vend, told) in &self.answers {
+    /// Law 2: everything that a terminal was told is in the durable books of its seller, which says what is its `own`.
+    pub(super) fn check_books(
+        &self,
+        own: impl Fn(VendName) -> bool,
+        mut find: impl FnMut(VendName) -> Option<Outcome>,
+    ) {
+        for (&vend, told) in self.answers.iter().filter(|(vend, _)| own(**vend)) {
             check(vend, *told, find(vend));
         }
     }

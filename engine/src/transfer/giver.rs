@@ -89,6 +89,12 @@ impl Giver {
         self.open.values().map(|open| &open.fact)
     }
 
+    /// The transfers that have no answer yet, by number.
+    pub fn unanswered(&self) -> impl Iterator<Item = &TransferFact> {
+        let unanswered = self.open.values().filter(|open| !matches!(open.phase, Phase::Settling(_)));
+        unanswered.map(|open| &open.fact)
+    }
+
     /// How many transfers are not settled yet.
     #[must_use]
     pub fn open_count(&self) -> usize {

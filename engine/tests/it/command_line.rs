@@ -285,7 +285,7 @@ fn keys(text: &str) -> Vec<KeyRow> {
 fn an_empty_network_is_set_up_and_sells_by_commands_alone() {
     let scratch = scratch();
     let data = scratch.path().join("data");
-    let _network = Process::start_with(&data, &["--empty"]);
+    let _network = Process::start_with(&data, &["--empty", "--servers", "1"]);
     assert_eq!(pinwheel(&data, &["dealer", "add", "Corner shop"]).ok(), "dealer 1 added\n");
     let airtime = ["variety", "add", "--code", "air-5", "--product", "9", "--face-value", "500"];
     let rest = ["--currency", "ZAR", "--name", "Airtime"];

@@ -5,7 +5,7 @@ use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::scratch;
 use engine::admin::{KeyRow, Reply as Answer, Request as Ask};
-use engine::network::{NodeStatus, Status};
+use engine::network::{Move, NodeStatus, Status};
 use engine::registry::State;
 use std::collections::BTreeSet;
 use std::fs;
@@ -269,9 +269,9 @@ fn h01_law_3_kills_of_either_end_in_mid_transfer_neither_lose_nor_double_a_pin()
     let mut server = site.server("north", wire.address, &settings);
     let mut sold = Vec::new();
     for round in 1..=ROUNDS {
-        hub.mint("v1", 10_000);
         // A block of 10,000 PINs is 640,000 bytes: the kill comes at another place each time.
         let begun = wire.bytes();
+        hub.mint("v1", 10_000);
         let until = Instant::now() + Duration::from_secs(20);
         while wire.bytes() < begun + round * 50_000 && Instant::now() < until {
             std::thread::yield_now();
@@ -360,4 +360,144 @@ fn law_8_a_link_that_hears_nothing_is_given_up_and_made_again() {
         .wait_for("stock", |status| status.varieties.first().is_some_and(|variety| variety.sellable == 500));
     let sold = [sell(&server, &keys[0], 1, 1)];
     settle(&hub, &[&server], &sold);
+}
+
+/// The latest moves of stock, latest first.
+fn moves(hub: &Process) -> Vec<Move> {
+    match hub.ask(&Ask::ListMoves { most: 1000 }) {
+        Answer::Moves { moves } => moves,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn h03_what_the_hub_lacks_it_calls_from_the_one_server_above_its_high_mark_and_no_more_than_is_needed() {
+    let scratch = scratch();
+    let site = Site::new(scratch.path());
+    let hub = site.hub();
+    furnish(&hub, 1);
+    let keys = hub.add_terminals(1);
+    hub.mint("v1", 1500);
+    let [a, b, c] = ["a", "b", "c"].map(|name| site.admit(&hub, name));
+    let levels = |levels| Settings { levels, ..Settings::default() };
+    let between = site.server("c", hub.address, &levels((100, 500, 800)));
+    between.wait_for("its stock", |status| holds(status, 500));
+    let above = site.server("b", hub.address, &levels((1000, 1000, 1000)));
+    above.wait_for("its stock", |status| holds(status, 1000));
+    above.kill();
+    let above = site.server("b", hub.address, &levels((100, 300, 500)));
+    hub.wait_for("the report of the new marks", |status| {
+        let stock = &status.hub.as_ref().unwrap().stock;
+        stock.iter().any(|row| (row.seller, row.high, row.on_hand) == (b, 500, 1000))
+    });
+    let before = moves(&hub).first().unwrap().id;
+    let below = site.server("a", hub.address, &levels((100, 400, 800)));
+    below.wait_for("what was called for it", |status| holds(status, 400));
+    let made: Vec<_> = moves(&hub).into_iter().filter(|row| row.id > before).collect();
+    let from: BTreeSet<_> = made.iter().filter(|row| !row.to_node).map(|row| row.seller).collect();
+    let to: BTreeSet<_> = made.iter().filter(|row| row.to_node).map(|row| row.seller).collect();
+    assert_eq!((from, to), (BTreeSet::from([b]), BTreeSet::from([a])), "only b is asked, not {c}");
+    let count = |to_node| made.iter().filter(|row| row.to_node == to_node).map(|row| row.pins).sum::<u32>();
+    assert_eq!((count(false), count(true)), (400, 400), "{made:?}");
+    assert!(made.iter().any(|row| row.why.contains("above its high mark")), "{made:?}");
+    assert!(holds(&above.status(), 600) && holds(&between.status(), 500));
+    // What b gave up is sold at a.
+    let sold: Vec<_> = (1..=20).map(|sequence| sell(&below, &keys[0], sequence, 1)).collect();
+    settle(&hub, &[&above, &between, &below], &sold);
+}
+
+#[test]
+fn h07_a_server_that_goes_offline_under_load_returns_all_it_has_and_that_is_sold_elsewhere() {
+    let scratch = scratch();
+    let site = Site::new(scratch.path());
+    let hub = site.hub();
+    furnish(&hub, 1);
+    let keys = hub.add_terminals(3);
+    hub.mint("v1", 1000);
+    let [leaving, _] = ["north", "east"].map(|name| site.admit(&hub, name));
+    let mut north = site.server("north", hub.address, &Settings::default());
+    let east = site.server("east", hub.address, &Settings::default());
+    [&north, &east].into_iter().for_each(|server| {
+        server.wait_for("stock", |status| holds(status, 500));
+    });
+    // Two tills sell until they are sent away.
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let tills = keys[..2].iter().map(|key| (north.till(key), begun.clone())).map(|(mut till, begun)| {
+        std::thread::spawn(move || {
+            let mut sold = Vec::new();
+            for sequence in 1.. {
+                match till.vend(Attempt::First, sequence, (1, 1000), 0).unwrap() {
+                    Reply::Sold(got) => {
+                        sold.push(String::from_utf8_lossy(got.serial.as_bytes()).into_owned());
+                    }
+                    Reply::Later { .. } => return sold,
+                    other => panic!("{other:?}"),
+                }
+                if sequence == 20 {
+                    begun.send(()).unwrap();
+                }
+            }
+            unreachable!("there are not so many PINs")
+        })
+    });
+    let tills: Vec<_> = tills.collect();
+    (0..2).for_each(|_| has_begun.recv_timeout(Duration::from_secs(30)).unwrap());
+    let drain = Ask::Drain { node: "north".to_owned(), on: true };
+    assert!(matches!(hub.ask(&drain), Answer::Changed { .. }));
+    let mut sold: Vec<_> = tills.into_iter().flat_map(|till| till.join().unwrap()).collect();
+    assert!(sold.len() >= 40 && sold.len() < 500, "{}", sold.len());
+    // Killed in the middle of it, it goes on leaving.
+    north.kill();
+    north = site.server("north", hub.address, &Settings::default());
+    let status = hub.wait_for("the end of the drain", |status| {
+        node(status, leaving).drain.is_some_and(|drain| drain.is_done)
+    });
+    let drain = node(&status, leaving).drain.unwrap();
+    assert_eq!((drain.left, drain.moved), (0, 500 - sold.len() as u64));
+    assert!(holds(&north.status(), 0));
+    north.kill();
+    for sequence in 1..=1000 - sold.len() as u64 {
+        sold.push(sell(&east, &keys[2], sequence, 1));
+    }
+    assert_eq!(sold.len(), 1000);
+    settle(&hub, &[&east], &sold);
+}
+
+#[test]
+fn h08_a_hub_that_goes_offline_first_gives_its_stock_to_the_servers_which_sell_on_without_it() {
+    let scratch = scratch();
+    let site = Site::new(scratch.path());
+    let hub = site.hub();
+    furnish(&hub, 1);
+    let keys = hub.add_terminals(2);
+    hub.mint("v1", 3000);
+    ["north", "east"].iter().for_each(|name| _ = site.admit(&hub, name));
+    let wires = [0, 1].map(|_| Proxy::start(hub.address, Duration::ZERO));
+    let servers: Vec<_> = ["north", "east"]
+        .iter()
+        .zip(&wires)
+        .map(|(name, wire)| site.server(name, wire.address, &Settings::default()))
+        .collect();
+    servers.iter().for_each(|server| _ = server.wait_for("stock", |status| holds(status, 500)));
+    assert!(matches!(hub.ask(&Ask::DrainHub { on: true }), Answer::Changed { .. }));
+    let status = hub.wait_for("the end of the drain", |status| {
+        status.hub.as_ref().unwrap().drain.as_ref().is_some_and(|drain| drain.is_done)
+    });
+    assert_eq!(status.varieties[0].hub, 0);
+    // What a server has is known from its journal, which comes a moment later.
+    hub.wait_for("all at the servers", |status| status.varieties[0].at_seller == 3000);
+    let before = moves(&hub);
+    hub.kill();
+    let mut sold = Vec::new();
+    for (server, key) in servers.iter().zip(&keys) {
+        server.wait_for("the hub's absence", |status| !status.sellers[0].linked);
+        // More than it had before the hub went.
+        sold.extend((1..=600).map(|sequence| sell(server, key, sequence, 1)));
+    }
+    let hub = site.hub();
+    wires.iter().for_each(|wire| wire.aim(hub.address));
+    settle(&hub, &servers.iter().collect::<Vec<_>>(), &sold);
+    assert_eq!(moves(&hub), before, "nothing is sent again");
+    assert!(matches!(hub.ask(&Ask::DrainHub { on: false }), Answer::Changed { .. }));
+    assert!(hub.status().hub.unwrap().drain.is_none());
 }

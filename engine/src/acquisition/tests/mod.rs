@@ -240,7 +240,7 @@ impl World {
     }
 }
 
-impl HubDesk for World {
+impl HubAccess for World {
     fn orders(&self) -> Result<Vec<OrderRow>, Setback> {
         Ok(self.ask(|hub| hub.orders().cloned().collect()))
     }

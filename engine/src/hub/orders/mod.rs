@@ -104,12 +104,14 @@ impl<S: Store, D: Disk> Hub<S, D> {
         }
     }
 
-    /// Asked for by nodes, and more than there is to give.
+    /// What terminals wait for that nobody could be given. What nodes ask for to fill their own shelves is no demand: it
+    /// moves stock about in the network and takes none out of it.
     fn queued(&self, variety: VarietyId) -> u64 {
         let needs = self.nodes.values().flat_map(|node| &node.needs);
-        let needs = needs.filter(|need| need.variety == variety);
+        let needs = needs.filter(|need| need.variety == variety && need.is_urgent);
         let asked: u64 = needs.map(|need| u64::from(need.wanted - need.granted)).sum();
-        asked.saturating_sub(self.shelf.count(variety))
+        let life_days = self.registry.variety(variety).map_or(0, |variety| variety.minimum_life_days);
+        asked.saturating_sub(self.shelf.count(variety, self.now_ms, life_days))
     }
 
     /// The smoothed rate of sales in the whole network. While there is nothing to sell, silence says nothing.

@@ -98,3 +98,26 @@ pub(super) fn read_counted(from: &Connection) -> Result<BTreeMap<SellerId, u64>,
         Ok((SellerId(row.get(0)?), unsigned(row.get(1)?)))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BOOKS, SqliteStore};
+    use crate::hub::store::Store;
+    use crate::ids::BatchId;
+    use crate::intake::Source;
+
+    #[test]
+    fn a_database_from_before_orders_keeps_its_deliveries_and_begins_with_order_1() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hub.db");
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute_batch(BOOKS).unwrap();
+        old.execute_batch("INSERT INTO batch (id, variety, received, at_ms) VALUES (7, 1, 50, 9)").unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let books = SqliteStore::open(&path).unwrap().load().unwrap();
+        assert_eq!((books.batches[&BatchId(7)].received, books.counters.order), (50, 1));
+        assert_eq!(books.batches[&BatchId(7)].source, Source::default());
+        assert!(books.orders.is_empty() && books.sales.is_empty() && books.counted.is_empty());
+    }
+}

@@ -2,21 +2,28 @@
 
 use super::super::books::{Books, Change, Place};
 use super::*;
-use crate::audit::{SegmentBook, SellerBooks};
+use crate::audit::{ReturningBook, SegmentBook, SellerBooks};
 use crate::disk::{lock::DirLock, mapped::MappedDisk};
 use crate::hub::orders::SupplierKind;
 use crate::ids::OrderId;
 use crate::journal::record::{Record, TransferFact};
+use crate::link::Offer;
 use crate::registry::Variety;
-use crate::transfer::{Taker, TakerAction};
+use crate::stock::SegmentFile;
+use crate::stock::segment::checksum;
+use crate::transfer::{Giver, GiverAction, Taker, TakerAction};
 use std::collections::{BTreeMap, VecDeque};
 
-/// A seller's durable side, enough to take stock and to give an account of it.
+/// A seller's durable side, enough to take stock, to give it back, and to give an account of it.
 #[derive(Default)]
 struct Seller {
-    held: Vec<SegmentBook>,
+    /// What it has, with the highest generation under which any of it was given.
+    held: Vec<(SegmentBook, u32)>,
     watermarks: [u64; 2],
     outcomes: [BTreeMap<u64, (TransferFact, bool)>; 2],
+    given: u64,
+    /// What it gave back and has no answer for, with the segment that it was a part of.
+    returning: BTreeMap<u64, (TransferFact, SegmentBook)>,
 }
 
 impl Seller {
@@ -27,42 +34,99 @@ impl Seller {
         })
     }
 
+    fn giver(&self) -> Giver {
+        let open = self.returning.values().map(|(fact, _)| *fact);
+        Giver::new(Stream::Bulk, self.given, open).without_content()
+    }
+
     fn record(&mut self, record: Record) -> u64 {
-        let (fact, accepted) = match record {
-            Record::Received(fact) => (fact, true),
-            Record::Refused(fact) => (fact, false),
+        match record {
+            Record::Received(fact) => self.answer(fact, true),
+            Record::Refused(fact) => self.answer(fact, false),
+            Record::Given(fact) => self.give(fact),
+            Record::Settled { transfer, accepted } => {
+                let (fact, part) = self.returning.remove(&transfer.number).unwrap();
+                if !accepted {
+                    self.held.push((part, fact.generation));
+                }
+                transfer.number
+            }
             other => panic!("{other:?}"),
-        };
+        }
+    }
+
+    fn answer(&mut self, fact: TransferFact, accepted: bool) -> u64 {
         self.watermarks[fact.stream as usize] = fact.number;
         self.outcomes[fact.stream as usize].insert(fact.number, (fact, accepted));
         if accepted {
             let (span, generation, variety) = (fact.span, fact.generation, fact.variety);
-            self.held.push(SegmentBook {
-                span,
-                generation,
-                variety,
-                sold: Vec::new(),
-                withdrawn: Vec::new(),
-            });
+            let (sold, withdrawn) = (Vec::new(), Vec::new());
+            self.held.push((SegmentBook { span, generation, variety, sold, withdrawn }, 0));
         }
+        fact.number
+    }
+
+    fn give(&mut self, fact: TransferFact) -> u64 {
+        let within = |(held, _): &(SegmentBook, u32)| {
+            let span = held.span;
+            span.block == fact.span.block && span.start <= fact.span.start && fact.span.end <= span.end
+        };
+        let at = self.held.iter().position(within).unwrap();
+        let (whole, _) = self.held.swap_remove(at);
+        for (start, end) in [(whole.span.start, fact.span.start), (fact.span.end, whole.span.end)] {
+            let rest = SegmentBook { span: Span { start, end, ..whole.span }, ..whole.clone() };
+            if start < end {
+                self.held.push((rest, fact.generation));
+            }
+        }
+        self.given = fact.number;
+        self.returning.insert(fact.number, (fact, SegmentBook { span: fact.span, ..whole }));
         fact.number
     }
 
     fn books(&self) -> SellerBooks {
         let outcomes = self.outcomes.iter().flat_map(BTreeMap::values);
         let refused = outcomes.filter(|(_, accepted)| !accepted).map(|(fact, _)| (fact.stream, fact.number));
+        let returning = |(fact, part): &(TransferFact, SegmentBook)| ReturningBook {
+            number: fact.number,
+            span: fact.span,
+            generation: part.generation,
+            variety: fact.variety,
+        };
         SellerBooks {
             seller: NODE,
             position: 0,
             watermarks: self.watermarks,
             refused: refused.collect(),
-            segments: self.held.clone(),
+            segments: self.held.iter().map(|(segment, _)| segment.clone()).collect(),
+            given: self.given,
+            returning: self.returning.values().map(returning).collect(),
         }
     }
 }
 
-/// Hub and seller over a pipe, with crashes of both, cuts and refusals by seed; the audit must balance at every step.
-fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
+/// A return as the seller offers it, with the right checksum or a wrong one.
+fn return_offer(disk: &HeapDisk, fact: &TransferFact, is_right: bool) -> Offer {
+    let file = SegmentFile::open(disk, &block_path(fact.span.block)).unwrap();
+    let records = file.records(fact.span.start, fact.span.end).unwrap();
+    Offer {
+        stream: fact.stream,
+        number: fact.number,
+        settled_below: fact.settled_below,
+        request: 0,
+        span: fact.span,
+        generation: fact.generation,
+        properties: file.header().properties,
+        block_count: file.header().block_count,
+        wrapped_key: [0; 60],
+        bytes: records.len() as u32,
+        checksum: checksum(&[records]) ^ u64::from(!is_right),
+    }
+}
+
+/// Hub and seller over a pipe, with crashes of both, cuts, refusals both ways and returns by seed; the audit must balance at
+/// every step. How many PINs came back.
+fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut roll = move |bound: u64| {
         state ^= state << 13;
@@ -74,15 +138,17 @@ fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
     bench.furnish();
     bench.deliver(1, &[(3000, 0), (500, 20_280_101)]);
     let mut seller = Seller::default();
-    let mut takers = seller.takers();
+    let (mut takers, mut giver) = (seller.takers(), seller.giver());
     let (mut down, mut up) = (VecDeque::new(), VecDeque::new());
     let mut connected = false;
     for step in 0..steps {
-        match roll(40) {
+        let now_ms = NOW_MS + u64::from(step) * 500;
+        match roll(70) {
             _ if !connected => {
                 (down, up) = (VecDeque::new(), VecDeque::new());
                 bench.hub.handle_cut(NODE);
                 takers.iter_mut().for_each(Taker::handle_cut);
+                giver.handle_cut();
                 up.push_back(hello_of(NODE, 0));
                 connected = true;
             }
@@ -92,23 +158,31 @@ fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
                 connected = false;
             }
             2 => {
-                takers = seller.takers();
+                (takers, giver) = (seller.takers(), seller.giver());
                 connected = false;
             }
-            3..8 => {
+            3..7 => {
                 up.push_back(ToHub::Need { request: 1, variety: VarietyId(1), count: 1 + roll(300) as u32 });
             }
-            8..12 => up.push_back(ToHub::Urgent { request: 2, variety: VarietyId(1) }),
-            12..24 => {
+            7..10 => up.push_back(ToHub::Urgent { request: 2, variety: VarietyId(1) }),
+            10..25 => {
                 if let Some(message) = up.pop_front() {
-                    bench.hub.handle_link(NODE, message, NOW_MS).unwrap();
+                    bench.hub.handle_link(NODE, message, now_ms).unwrap();
                 }
             }
-            24..29 => {
+            25..40 => {
                 bench.hub.commit().unwrap();
                 down.extend(bench.sent());
             }
+            40..44 if !seller.held.is_empty() && giver.has_room() => {
+                let (held, given) = &seller.held[roll(seller.held.len() as u64) as usize];
+                let start = held.span.start + roll(u64::from(held.span.len())) as u32;
+                let end = start + 1 + roll(u64::from(held.span.end - start)) as u32;
+                let generation = held.generation.max(*given) + 1;
+                giver.give(Span { start, end, ..held.span }, generation, held.variety, 0);
+            }
             _ => match down.pop_front() {
+                Some(ToNode::Welcome { .. }) => _ = giver.handle_connected(),
                 Some(ToNode::Offer(offer)) => {
                     let known = if roll(10) == 0 { offer.generation } else { 0 };
                     takers[offer.stream as usize].handle_offer(offer, known).unwrap();
@@ -116,8 +190,28 @@ fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
                 Some(ToNode::Chunk { stream, number, offset, bytes }) => {
                     takers[stream as usize].handle_chunk(number, offset, &bytes).unwrap();
                 }
+                Some(ToNode::Answer { number, accepted, .. }) => {
+                    giver.handle_answer(number, accepted).unwrap();
+                }
                 _ => {}
             },
+        }
+        while let Some(action) = giver.poll_action() {
+            match action {
+                GiverAction::Record(record @ Record::Given(_)) => {
+                    let number = seller.record(record);
+                    giver.handle_given(number);
+                }
+                GiverAction::Record(record) => {
+                    let number = seller.record(record);
+                    giver.handle_settled(number);
+                }
+                GiverAction::Offer { fact, .. } => {
+                    up.push_back(ToHub::Offer(return_offer(&bench.disk, &fact, roll(8) > 0)));
+                }
+                GiverAction::Chunk { .. } => panic!("what goes back has no content on its way"),
+                GiverAction::Ended { .. } => {}
+            }
         }
         for stream in [Stream::Bulk, Stream::Urgent] {
             let taker = &mut takers[stream as usize];
@@ -142,15 +236,15 @@ fn hub_and_seller<S: Store + Clone>(store: S, seed: u64, steps: u32) {
         let report = audit(&bench.hub.audit_books(), &[seller.books()]);
         assert!(report.balanced, "seed {seed}, step {step}\n{report}");
     }
-    let taken: u32 = seller.held.iter().map(|segment| segment.span.len()).sum();
-    assert!(taken > 0, "seed {seed}: some stock arrived");
+    assert!(seller.watermarks[0] > 0, "seed {seed}: some stock arrived: {:?}", bench.hub.waiting());
+    let returns = bench.hub.moves().filter(|row| row.way == Way::FromNode);
+    returns.map(|row| u64::from(row.span.len())).sum()
 }
 
 #[test]
 fn every_pin_is_in_one_place_through_crashes_of_hub_and_seller() {
-    for seed in 1..=40 {
-        hub_and_seller(MemoryStore::new(), seed, 300);
-    }
+    let returned: u64 = (1..=40).map(|seed| hub_and_seller(MemoryStore::new(), seed, 1_000)).sum();
+    assert!(returned > 4_000, "the faults left some to come back: {returned}");
 }
 
 /// Reopens the database for every clone, as a process that starts again does.
@@ -186,7 +280,7 @@ impl Store for Reopened {
 
 #[test]
 fn every_pin_is_in_one_place_over_sqlite_too() {
-    hub_and_seller(Reopened::new(), 5, 200);
+    hub_and_seller(Reopened::new(), 5, 500);
 }
 
 #[test]
@@ -207,6 +301,14 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     bench.tell(ToHub::Need { request: 1, variety: VarietyId(1), count: 7 });
     bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
     bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true });
+    for (number, is_right) in [(1, true), (2, false)] {
+        let span = Span { block: BlockId(1), start: 2 * number as u32, end: 2 * number as u32 + 1 };
+        let (stream, variety) = (Stream::Bulk, VarietyId(1));
+        let fact = TransferFact { stream, number, span, generation: 3, variety, settled_below: 1 };
+        bench.tell(ToHub::Offer(return_offer(&bench.disk, &fact, is_right)));
+    }
+    bench.command(Command::Drain { node: NODE, on: true }).unwrap();
+    bench.command(Command::DrainHub { on: true }).unwrap();
     let mut journal = archive::NodeJournal::new();
     bench.hub.handle_supply(orders::supply(SupplierKind::Spool), NOW_MS);
     bench.sell(&mut journal, 3);
@@ -220,6 +322,9 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     let loaded = again.load().unwrap();
     assert_eq!(loaded, Books { epoch: before.epoch + 1, ..before });
     assert_eq!((loaded.orders[&OrderId(1)].received, loaded.sales[&VarietyId(1)].gone), (1, 3));
+    let row = &loaded.nodes[&NODE];
+    assert_eq!(row.returns.values().map(|(_, accepted)| *accepted).collect::<Vec<_>>(), [true, false]);
+    assert!(row.taken == 2 && row.drain.is_some() && loaded.drain.is_some() && loaded.moves.len() == 3);
     assert!(loaded.pieces.values().any(|p| matches!(p.place, Place::Given { settled: true, .. })));
     bench.stage(Command::AddDealer { name: "late".into() });
     assert!(matches!(bench.hub.commit(), Err(HubError::Store(StoreError::Fenced { .. }))));

@@ -4,6 +4,7 @@ mod archive;
 mod faults;
 mod orders;
 
+use super::books::Way;
 use super::*;
 use crate::audit::audit;
 use crate::disk::{Disk, heap::HeapDisk};
@@ -332,13 +333,20 @@ fn bulk_comes_from_the_front_of_what_expires_first_and_urgent_from_the_back() {
     };
     assert_eq!(answered(&second), [(2, 60)]);
     let third = bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 2, accepted: true });
-    assert_eq!(answered(&third), [(3, 0)], "the hub has none of that");
+    assert_eq!(answered(&third), [], "the hub has none of that, and the request waits");
+    let [waiting] = bench.hub.waiting()[..] else { panic!("one request waits") };
+    assert_eq!((waiting.node, waiting.variety, waiting.pins), (NODE, VarietyId(2), 5));
+    assert!(matches!(waiting.wait, crate::policy::Wait::NotCritical { .. }), "{waiting:?}");
     let none = bench.tell(ToHub::Urgent { request: 5, variety: VarietyId(2) });
     assert_eq!(answered(&none), [(5, 0)]);
     let late = bench.prepare(2, &[(1, 0)]);
     bench.stage(Command::Deliver(late));
     bench.hub.commit().unwrap();
-    assert!(bench.sent().iter().any(|m| matches!(m, ToNode::StockArrived { variety: VarietyId(2) })));
+    let sent = bench.sent();
+    assert!(sent.iter().any(|m| matches!(m, ToNode::StockArrived { variety: VarietyId(2) })));
+    assert_eq!((offers(&sent).len(), answered(&sent)), (1, vec![]), "one of five, and four still wait");
+    let reason = bench.hub.explain(Way::ToNode, NODE, Stream::Bulk, 1).unwrap().reason.unwrap();
+    assert!(reason.to_string().starts_with("asked for 60 PINs"), "{reason}");
 }
 
 #[test]

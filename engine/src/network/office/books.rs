@@ -4,11 +4,10 @@ use super::super::bookkeeping::BookkeepingMessage;
 use super::super::hub::LiveHub;
 use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
-use crate::audit::{HubBooks, Report, SegmentBook, SellerBooks, audit};
-use crate::ids::{BlockId, SellerId, Span, VarietyId};
+use crate::audit::{HubBooks, Report, SellerBooks, audit};
+use crate::ids::{BlockId, SellerId, VarietyId};
 use crate::journal::Position;
-use crate::journal::record::Stream;
-use crate::ledger::{Ledger, Spans};
+use crate::ledger::Ledger;
 use crate::stock::SegmentFile;
 use crate::stock::record::serial_of;
 use crate::stock::segment::block_path;
@@ -75,36 +74,5 @@ impl SellerDesk {
 
 /// A seller's side of the audit, from its durable fold.
 pub(in crate::network) fn seller_books(seller: SellerId, position: Position, ledger: &Ledger) -> SellerBooks {
-    let streams = [Stream::Bulk, Stream::Urgent];
-    let refused = streams.into_iter().flat_map(|stream| {
-        let outcomes = ledger.taken(stream).outcomes.iter();
-        outcomes.filter(|(_, (_, accepted))| !accepted).map(move |(number, _)| (stream, *number))
-    });
-    let mut segments = Vec::new();
-    for held in ledger.inventory.holdings() {
-        let mut own = Spans::of(held.span.start, held.span.end);
-        for &(start, end) in held.gone.intervals() {
-            own.remove(start, end);
-        }
-        for &(start, end) in own.intervals() {
-            let within = |spans: &Spans| {
-                let clipped = spans.intervals().iter().map(|&(from, to)| (from.max(start), to.min(end)));
-                clipped.filter(|(from, to)| from < to).collect()
-            };
-            segments.push(SegmentBook {
-                span: Span { start, end, ..held.span },
-                generation: held.generation,
-                variety: held.variety,
-                sold: within(&held.sold),
-                withdrawn: within(&held.withdrawn),
-            });
-        }
-    }
-    SellerBooks {
-        seller,
-        position: position.0,
-        watermarks: streams.map(|stream| ledger.taken(stream).highest),
-        refused: refused.collect(),
-        segments,
-    }
+    SellerBooks::new(seller, position, ledger)
 }

@@ -2,13 +2,17 @@
 
 mod books;
 mod delivery;
+mod moves;
 mod sequences;
 mod status;
 
 pub(super) use books::seller_books;
 pub use delivery::Delivered;
+pub use moves::Move;
 pub(super) use status::Standing;
-pub use status::{HubStatus, NodeStatus, SellerStatus, Status, VarietyStatus};
+pub use status::{
+    DrainStatus, HubStatus, NodeStatus, SellerStatus, Status, StockStatus, VarietyStatus, WaitingStatus,
+};
 
 use super::hub::{LiveHub, ask_hub, command_hub};
 use super::hub_node::HubDesk;
@@ -50,6 +54,12 @@ pub enum NotDone {
     /// The hub is another process.
     #[error("no hub runs here: ask at the hub's data directory (--data)")]
     NoHub,
+    /// There is no such node.
+    #[error("there is no node {0:?}: see `pinwheel status`")]
+    NoSuchNode(String),
+    /// There is no such move.
+    #[error("there is no move {0}, or it is forgotten: see `pinwheel moves`")]
+    NoSuchMove(u64),
     /// Only a seller can say.
     #[error("name one of the sellers: {0}")]
     WhichSeller(String),

@@ -1,11 +1,14 @@
 //! How things stand.
 
+use super::super::hub::LiveHub;
 use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
+use crate::hub::{HubDrain, NodeDrain, Waiting};
 use crate::ids::{SellerId, VarietyId};
 use crate::net::Seats;
-use crate::registry::Registry;
+use crate::policy::{Cover, Position, warning};
+use crate::registry::{Registry, Variety};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -39,6 +42,67 @@ pub struct HubStatus {
     pub links: Option<String>,
     /// The nodes below it.
     pub nodes: Vec<NodeStatus>,
+    /// What each node has of each variety, as far as the hub knows.
+    pub stock: Vec<StockStatus>,
+    /// Requests for stock that wait, and why.
+    pub waiting: Vec<WaitingStatus>,
+    /// If it goes offline: how far it has come.
+    pub drain: Option<DrainStatus>,
+}
+
+/// What a node has of a variety. Amounts are PINs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockStatus {
+    /// The node's number.
+    pub seller: u32,
+    /// The variety's code.
+    pub code: String,
+    /// What it has, by its last report.
+    pub on_hand: u64,
+    /// What is on its way to it.
+    pub in_flight: u64,
+    /// What was called back from it and has not been given up.
+    pub recalling: u64,
+    /// Below this it asks.
+    pub low: u64,
+    /// Up to this.
+    pub target: u64,
+    /// Above this the hub may take back.
+    pub high: u64,
+    /// How long what it has lasts at the rate at which it sells, in minutes; none if it sells nothing.
+    pub cover_min: Option<u32>,
+    /// What an operator should know of it before it happens.
+    pub warning: Option<String>,
+}
+
+/// A request for stock that waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingStatus {
+    /// Who asked.
+    pub seller: u32,
+    /// The variety's code.
+    pub code: String,
+    /// PINs that it was not promised.
+    pub pins: u32,
+    /// Whether a terminal waits for it.
+    pub is_urgent: bool,
+    /// Why it waits.
+    pub why: String,
+}
+
+/// How far something has come that goes offline. Amounts are PINs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// Since when, in milliseconds of Unix time.
+    pub since_ms: u64,
+    /// What it still has to give away.
+    pub left: u64,
+    /// What it has given away.
+    pub moved: u64,
+    /// Whether it may be ended: nothing of it is needed any more.
+    pub is_done: bool,
+    /// What keeps the rest, if something does.
+    pub stuck: Vec<String>,
 }
 
 /// How a node stands, as the hub sees it.
@@ -58,6 +122,8 @@ pub struct NodeStatus {
     pub registry_lag_ms: u64,
     /// It holds the current registry, and its digest is the hub's.
     pub registry_agrees: bool,
+    /// If it goes offline: how far it has come.
+    pub drain: Option<DrainStatus>,
 }
 
 /// How a seller stands.
@@ -151,7 +217,7 @@ impl Office {
         let links = self.hub()?.links.map(|address| address.to_string());
         let sellers = self.all_seller_books()?;
         let now_ms = (self.desk.clock)().unix_ms;
-        let (registry, epoch, nodes) = self.ask(move |hub| {
+        let (registry, status) = self.ask(move |hub| {
             let node = |(seller, name): (SellerId, &str)| {
                 let lag = hub.registry_lag(seller, now_ms).unwrap_or_default();
                 NodeStatus {
@@ -162,15 +228,71 @@ impl Office {
                     registry_lag_versions: lag.versions,
                     registry_lag_ms: lag.ms,
                     registry_agrees: lag.agrees,
+                    drain: hub.node_drain(seller).map(Into::into),
                 }
             };
-            (Arc::clone(hub.registry()), hub.epoch(), hub.nodes().map(node).collect())
+            let status = HubStatus {
+                epoch: hub.epoch(),
+                registry_version: hub.registry().version(),
+                links,
+                nodes: hub.nodes().map(node).collect(),
+                stock: stock_of(hub),
+                waiting: waiting_at(hub),
+                drain: hub.hub_drain().map(Into::into),
+            };
+            (Arc::clone(hub.registry()), status)
         })?;
         let tallies = audit(&self.hub_books()?, &sellers).varieties;
-        let registry_version = registry.version();
-        Ok(Known { hub: Some(HubStatus { epoch, registry_version, links, nodes }), registry, tallies })
+        Ok(Known { hub: Some(status), registry, tallies })
     }
 }
+
+fn stock_of(hub: &LiveHub) -> Vec<StockStatus> {
+    let of_variety = |variety: &Variety| {
+        let code = variety.code.clone();
+        let row = move |position: Position| StockStatus {
+            seller: position.node.0,
+            code: code.clone(),
+            on_hand: position.on_hand,
+            in_flight: position.in_flight,
+            recalling: position.recalling,
+            low: position.levels.low(),
+            target: position.levels.target(),
+            high: position.levels.high(),
+            cover_min: Cover::of(position.on_hand, position.rate).minutes(),
+            warning: warning(&position, WARN_H).map(|warning| warning.to_string()),
+        };
+        hub.stock_of(variety.id).into_iter().map(row).collect::<Vec<_>>()
+    };
+    hub.registry().varieties().flat_map(of_variety).collect()
+}
+
+fn waiting_at(hub: &LiveHub) -> Vec<WaitingStatus> {
+    let row = |waiting: Waiting| {
+        let Waiting { node, variety, pins, is_urgent, wait } = waiting;
+        let code = hub.registry().variety(variety).map(|variety| variety.code.clone()).unwrap_or_default();
+        WaitingStatus { seller: node.0, code, pins, is_urgent, why: wait.to_string() }
+    };
+    hub.waiting().into_iter().map(row).collect()
+}
+
+impl From<NodeDrain> for DrainStatus {
+    fn from(drain: NodeDrain) -> Self {
+        let NodeDrain { since_ms, left, moved, is_gone } = drain;
+        Self { since_ms, left, moved, is_done: is_gone, stuck: Vec::new() }
+    }
+}
+
+impl From<HubDrain> for DrainStatus {
+    fn from(drain: HubDrain) -> Self {
+        let HubDrain { since_ms, left, moved, in_transfer, stuck, is_done, .. } = drain;
+        let stuck = stuck.into_iter().map(|(_, rest)| format!("{} PINs: {}", rest.pins, rest.why));
+        Self { since_ms, left: left + in_transfer, moved, is_done, stuck: stuck.collect() }
+    }
+}
+
+/// How many hours ahead of a mark there is a warning.
+const WARN_H: u32 = 2;
 
 /// What is known of the network.
 struct Known {
