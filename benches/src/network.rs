@@ -81,32 +81,37 @@ pub fn wait_for(data: &Path, what: &str, is_so: impl Fn(&Status) -> bool) -> Res
 pub fn furnish(data: &Path, varieties: &[(&str, u32)]) -> Result<()> {
     done(data, &Request::AddDealer { name: "Limits".to_owned() })?;
     for &(code, product) in varieties {
-        let row = VarietyRow {
-            id: 0,
-            code: code.to_owned(),
-            product,
-            face_value: FACE_VALUE,
-            currency: "ZAR".to_owned(),
-            currency_digits: 2,
-            name: "Limits".to_owned(),
-            receipt: String::new(),
-            minimum_life_days: 0,
-        };
-        done(data, &Request::AddVariety(row))?;
+        done(data, &Request::AddVariety(variety_row(code, product)))?;
     }
     Ok(())
 }
 
-/// Issues so many PINs of a variety.
+/// A variety as [`furnish`] adds it.
+#[must_use]
+pub fn variety_row(code: &str, product: u32) -> VarietyRow {
+    VarietyRow {
+        id: 0,
+        code: code.to_owned(),
+        product,
+        face_value: FACE_VALUE,
+        currency: "ZAR".to_owned(),
+        currency_digits: 2,
+        name: "Limits".to_owned(),
+        receipt: String::new(),
+        minimum_life_days: 0,
+    }
+}
+
+/// Issues so many PINs of a variety, with their last day as YYYYMMDD; 0: they do not expire.
 ///
 /// # Errors
 /// The hub says no.
-pub fn mint(data: &Path, variety: &str, pins: u32) -> Result<()> {
+pub fn mint(data: &Path, variety: &str, pins: u32, expiry: u32) -> Result<()> {
     let mut left = pins;
     while left > 0 {
         let count = left.min(MINT_MAX);
         let variety = variety.to_owned();
-        let order = MintOrder { variety, count, length: 16, letters: false, check: false, expiry: 0 };
+        let order = MintOrder { variety, count, length: 16, letters: false, check: false, expiry };
         done(data, &Request::Mint(order))?;
         left -= count;
     }

@@ -24,7 +24,7 @@ impl Pinwheel {
         let file = data.join("limits.csv");
         furnish(data, &[(VARIETY, PRODUCT)])?;
         add_terminals(data, terminals, &file)?;
-        mint(data, VARIETY, stock)?;
+        mint(data, VARIETY, stock, 0)?;
         let network = Self { child, data: data.to_owned(), terminals: file };
         network.await_stock(u64::from(stock))?;
         network.child.await_rest()?;

@@ -15,10 +15,10 @@ pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     let server = site.server("north", options.pins)?;
     let (mut rates, mut disk_rates, mut ratios, mut busy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for variety in 1..=options.rounds {
-        site.hold(&server, variety, options.pins)?;
+        site.hold(variety, options.pins)?;
         let disk_rate = disk_rate(folder, options.pins)?;
         let before = [site.hub.cpu_s(), server.child.cpu_s()];
-        let start = site.release()?;
+        let start = site.release(variety)?;
         let seconds = server.await_stock(variety, options.pins)?.duration_since(start).as_secs_f64();
         let rate = f64::from(options.pins) / seconds;
         busy.push(

@@ -14,7 +14,7 @@ use std::time::Instant;
 pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     println!("-- a file of {PINS} PINs for a hub that has seen {}; issuing those …", options.known);
     let site = Site::start(folder, 1)?;
-    mint(&site.hub_data(), &code(1), options.known)?;
+    mint(&site.hub_data(), &code(1), options.known, 0)?;
     site.hub.await_rest()?;
     crate::settle();
     let mut text = "serial,pin,expiry\n".to_owned();

@@ -43,9 +43,9 @@ pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
         let variety = 2 + options.rounds + round;
         crate::settle();
         let without = shop.sell(Some(pace), TIME, &|| {})?;
-        site.hold(&server, variety, options.pins)?;
+        site.hold(variety, options.pins)?;
         let released = RefCell::new(None);
-        let with = shop.sell(Some(pace), TIME, &|| *released.borrow_mut() = Some(site.release()))?;
+        let with = shop.sell(Some(pace), TIME, &|| *released.borrow_mut() = Some(site.release(variety)))?;
         let start = released.into_inner().ok_or("the sales did not begin")??;
         let (moved, looked) = (server.taken(variety)?, Instant::now());
         let end = server.await_stock(variety, options.pins)?;

@@ -29,7 +29,7 @@ pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     let site = Site::start(folder, 1)?;
     let tokens = (0..NODES).map(|node| Ok(site.admit(&format!("node-{node}"))?.parse()?));
     let tokens = tokens.collect::<Result<Vec<JoinToken>>>()?;
-    mint(&site.hub_data(), &code(1), STOCK)?;
+    mint(&site.hub_data(), &code(1), STOCK, 0)?;
     let (sender, events) = channel();
     let links = tokens.iter().map(|token| {
         let keys = NodeKeys::from_node_key(token.node_key.expose());

@@ -1,13 +1,13 @@
 //! A hub and its servers as processes, and stock that is asked for and held back until it is to move.
 
-use benches::network::{add_terminals, command, done, furnish, mint, status, wait_for};
+use benches::network::{add_terminals, command, done, furnish, mint, status, variety_row, wait_for};
 use benches::process::{Child, Result};
-use engine::admin::{Reply, Request};
+use engine::admin::{Reply, Request, VarietyRow};
 use engine::network::Status;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A hub without a pace for bulk, with varieties `v1`, `v2` and so on, which are products 1, 2 and so on.
 pub(crate) struct Site {
@@ -82,30 +82,33 @@ impl Site {
         Ok(file)
     }
 
-    /// Issues PINs of a variety. When this returns a server has asked for all of them, and the hub, stopped, has not
-    /// heard it yet.
-    pub(crate) fn hold(&self, server: &Server, variety: usize, pins: u32) -> Result<()> {
-        server.child.signal("STOP")?;
-        mint(&self.hub_data(), &code(variety), pins)?;
+    /// Issues PINs of a variety. When this returns the server has asked for all of them, and the hub may not give any yet:
+    /// they expire too soon.
+    pub(crate) fn hold(&self, variety: usize, pins: u32) -> Result<()> {
+        self.set_life(variety, HELD_DAYS)?;
+        mint(&self.hub_data(), &code(variety), pins, EXPIRY)?;
         self.hub.await_rest()?;
         crate::settle();
-        self.hub.signal("STOP")?;
-        server.child.signal("CONT")?;
-        std::thread::sleep(ASKED);
         Ok(())
     }
 
-    /// Lets the hub hear what it was asked, and go on.
-    pub(crate) fn release(&self) -> Result<Instant> {
+    /// Lets the hub give what it was asked for.
+    pub(crate) fn release(&self, variety: usize) -> Result<Instant> {
         let start = Instant::now();
-        self.hub.signal("CONT")?;
+        self.set_life(variety, 0)?;
         Ok(start)
+    }
+
+    fn set_life(&self, variety: usize, minimum_life_days: u32) -> Result<()> {
+        let row = VarietyRow { minimum_life_days, ..variety_row(&code(variety), variety as u32) };
+        done(&self.hub_data(), &Request::Import { varieties: vec![row], dealers: Vec::new() })?;
+        Ok(())
     }
 
     /// Puts that many PINs into a server; how long it took from the request to the last IN durable there.
     pub(crate) fn stock(&self, server: &Server, variety: usize, pins: u32) -> Result<f64> {
-        self.hold(server, variety, pins)?;
-        let start = self.release()?;
+        self.hold(variety, pins)?;
+        let start = self.release(variety)?;
         let end = server.await_stock(variety, pins)?;
         Ok(end.duration_since(start).as_secs_f64())
     }
@@ -163,5 +166,7 @@ fn node(start: Command) -> Result<Child> {
     Ok(child)
 }
 
-/// A server looks every 50 ms whether it wants something.
-const ASKED: Duration = Duration::from_millis(400);
+/// The last day of what is issued.
+const EXPIRY: u32 = 2099_12_31;
+/// Longer than that lives.
+const HELD_DAYS: u32 = 100_000;

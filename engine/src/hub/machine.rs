@@ -275,6 +275,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.books.counters.registry_version += 1;
                 Arc::make_mut(&mut self.registry).set_version(self.books.counters.registry_version);
                 let delta = self.delta(&self.changes, before);
+                // How long a PIN must live to be given is in there.
+                self.dirty.extend(delta.varieties.iter().map(|variety| variety.id));
                 self.effects.push_back(Effect::Announce(self.registry_changes.push(delta)));
             }
             if self.registry_changed || self.counters_changed {

@@ -14,7 +14,8 @@ use crate::transfer::GiverAction;
 use bytes::Bytes;
 
 impl<S: Store, D: Disk> Hub<S, D> {
-    /// Puts what is promised in bulk into transfers: one at a time for each node, from the front of what expires first.
+    /// Puts what is promised in bulk into transfers: a few at a time for each node, so that one is on its
+    /// way while another is being written, from the front of what expires first.
     pub(super) fn serve_grants(&mut self) -> Result<(), HubError> {
         let ready = |node: &&super::node::Node| node.greeted && !node.grants.is_empty();
         let nodes: Vec<_> = self.nodes.values().filter(ready).map(|node| node.seller).collect();
@@ -27,7 +28,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// Serves a node's first grant as far as it goes now; whether to go on with the next.
     fn serve_grant(&mut self, node: SellerId) -> Result<bool, HubError> {
         let Some(live) = self.nodes.get(&node) else { return Ok(false) };
-        if live.givers[Stream::Bulk as usize].open_count() > 0 {
+        if !live.givers[Stream::Bulk as usize].has_room() {
             return Ok(false);
         }
         let Some(&grant) = live.grants.front() else { return Ok(false) };

@@ -20,6 +20,7 @@ mod hub;
 mod hub_node;
 mod join;
 mod office;
+mod segment_writing;
 mod seller_node;
 mod stewarding;
 #[cfg(test)]

@@ -155,6 +155,7 @@ pub(super) fn start<M: Meddler>(
         let (node, key) = (joined.seller, LinkKey::of(&joined.keys()));
         let stewarding = stewarding::start(
             steward,
+            Arc::clone(&disk),
             &mut committer,
             reader.clone(),
             Link { addresses, node, key },

@@ -2,6 +2,7 @@
 
 use super::committing::Prepared;
 use super::office::Standing;
+use super::segment_writing::{SegmentWriter, Written};
 use super::{Failure, Nudge, spawn};
 use crate::commit::RecordSender;
 use crate::disk::mapped::MappedDisk;
@@ -49,6 +50,7 @@ impl StewardingHandle {
 #[expect(clippy::too_many_arguments, reason = "one owner hands it everything once")]
 pub(super) fn start(
     steward: Steward<MappedDisk>,
+    disk: Arc<MappedDisk>,
     committer: &mut Prepared,
     reader: JournalReader<MappedDisk>,
     upstream: Upstream,
@@ -72,8 +74,11 @@ pub(super) fn start(
     let identity = UplinkIdentity { node, role: Role::Server, workers: workers_count, key };
     let uplink = Uplink::start(addresses, identity, deliver, clock, random, LinkOptions::default());
     let uplink = uplink.map_err(Failure::Poll)?;
+    let (writer, written) = SegmentWriter::start(Arc::clone(&disk), fatal);
     let desk = Desk {
         steward,
+        disk,
+        writer,
         records,
         shipping: Shipping::new(reader.clone()),
         reader,
@@ -85,12 +90,14 @@ pub(super) fn start(
         tick_at_ms: 0,
         clock,
     };
-    let thread = spawn("steward", fatal, move || desk.run(&messages, dry, &nudges));
+    let thread = spawn("steward", fatal, move || desk.run(&messages, dry, &nudges, &written));
     Ok(StewardingHandle { thread, messages: sender })
 }
 
 struct Desk {
     steward: Steward<MappedDisk>,
+    disk: Arc<MappedDisk>,
+    writer: SegmentWriter,
     records: RecordSender,
     shipping: Shipping<MappedDisk>,
     reader: JournalReader<MappedDisk>,
@@ -110,9 +117,11 @@ impl Desk {
         messages: &Receiver<StewardMessage>,
         dry: Receiver<(usize, VarietyId)>,
         nudges: &Receiver<()>,
+        written: &Receiver<Written>,
     ) -> Result<(), Failure> {
-        let ended = self.run_to_end(messages, dry, nudges);
+        let ended = self.run_to_end(messages, dry, nudges, written);
         self.uplink.stop();
+        self.writer.stop();
         ended
     }
 
@@ -121,12 +130,14 @@ impl Desk {
         messages: &Receiver<StewardMessage>,
         mut dry: Receiver<(usize, VarietyId)>,
         nudges: &Receiver<()>,
+        written: &Receiver<Written>,
     ) -> Result<(), Failure> {
         let mut stop_by_ms = None;
         self.act()?;
         loop {
             let mut message = None;
             let mut signal = None;
+            let mut segment = None;
             select! {
                 recv(messages) -> got => message = got.ok(),
                 recv(dry) -> got => match got {
@@ -134,6 +145,7 @@ impl Desk {
                     Err(_) => dry = never(),
                 },
                 recv(nudges) -> _ => {}
+                recv(written) -> got => segment = got.ok(),
                 recv(after(Duration::from_millis(TICK_MS))) -> _ => {}
             }
             let now = (self.clock)();
@@ -151,6 +163,10 @@ impl Desk {
             for _ in 0..MESSAGES_PER_TURN {
                 let Some((worker, variety)) = signal.take().or_else(|| dry.try_recv().ok()) else { break };
                 self.steward.handle_dry(worker, variety, &now);
+                self.act()?;
+            }
+            while let Some((write, result)) = segment.take().or_else(|| written.try_recv().ok()) {
+                self.steward.handle_written(&write, result, &now)?;
                 self.act()?;
             }
             self.steward.handle_durable(self.records.durable(), &now)?;
@@ -211,6 +227,11 @@ impl Desk {
         while let Some(action) = self.steward.poll_action() {
             match action {
                 StewardAction::Send(message) => self.send(message),
+                StewardAction::Write(write) if write.is_urgent() => {
+                    let result = write.run(&*self.disk);
+                    self.steward.handle_written(&write, result, &(self.clock)())?;
+                }
+                StewardAction::Write(write) => self.writer.write(write),
                 StewardAction::Range { worker, range } => {
                     self.workers[worker].send(WorkerMessage::Range(range));
                 }

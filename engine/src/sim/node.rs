@@ -8,7 +8,7 @@ use crate::journal::{JournalOptions, Position, Upkeep};
 use crate::ledger::{Bookkeeper, BookkeeperError};
 use crate::link::{ToHub, ToNode};
 use crate::seller::{Asker, Lookup, Replies, Seller};
-use crate::steward::{Content, LevelRules, Shipping, Steward, StewardAction, StewardError};
+use crate::steward::{Content, LevelRules, SegmentWrite, Shipping, Steward, StewardAction, StewardError};
 use crate::stock::segment::{HEADER_BYTES, segment_path};
 use crate::stock::{NodeKeys, PIN_RECORD_BYTES};
 use crate::time::Now;
@@ -27,6 +27,9 @@ pub(super) struct Node {
     shipping: Shipping<HeapDisk>,
     bookkeeper: Bookkeeper<HeapDisk>,
     upkeep: Upkeep<HeapDisk>,
+    disk: Arc<HeapDisk>,
+    /// Segments that are to be put into their files.
+    writes: VecDeque<Box<SegmentWrite>>,
     /// Messages for the hub that the pipe has not taken yet.
     pub(super) to_hub: VecDeque<ToHub>,
     /// Replies that left, for the network to carry.
@@ -110,6 +113,7 @@ impl Node {
         let shipping = Shipping::new(journal.reader());
         let ledger = bookkeeper.ledger();
         let keys = NodeKeys::from_node_key(&[2; 32]);
+        let own_disk = Arc::clone(&disk);
         let mut steward = Steward::new(id, disk, keys, link_keys, space.clone(), workers, levels, ledger)?;
         let mut committer = Committer::new(journal, Arc::new(Nobody));
         let windows = ledger.windows.clone().split(workers, |terminal| home(terminal, workers));
@@ -135,6 +139,8 @@ impl Node {
             shipping,
             bookkeeper,
             upkeep,
+            disk: own_disk,
+            writes: VecDeque::new(),
             to_hub: VecDeque::new(),
             replies: VecDeque::new(),
         })
@@ -201,11 +207,12 @@ impl Node {
     /// # Errors
     /// [`NodeStop`]: the node ends as a process does, with all that it had not made durable.
     pub(super) fn step(&mut self, dice: &mut Dice, now: &Now) -> Result<(), NodeStop> {
-        match dice.below(10) {
+        match dice.below(11) {
             0 | 1 => self.step_worker(dice, now)?,
             2..=5 => self.step_committer()?,
             6 | 7 => self.step_steward(now)?,
             8 => self.step_steward_tick(now)?,
+            9 => self.step_writer(now)?,
             _ => self.step_bookkeeper(dice)?,
         }
         Ok(())
@@ -278,6 +285,7 @@ impl Node {
         while let Some(action) = self.steward.poll_action() {
             match action {
                 StewardAction::Send(message) => self.to_hub.push_back(message),
+                StewardAction::Write(write) => self.writes.push_back(write),
                 StewardAction::Range { worker, range } => {
                     let Worker { seller, held, .. } = &mut self.workers[worker];
                     seller.handle_range(range, now, held);
@@ -308,6 +316,11 @@ impl Node {
         let shipment = self.shipping.poll(now.monotonic_ms).map_err(BookkeeperError::from)?;
         self.to_hub.extend(shipment);
         Ok(())
+    }
+
+    fn step_writer(&mut self, now: &Now) -> Result<(), NodeStop> {
+        let Some(write) = self.writes.pop_front() else { return Ok(()) };
+        Ok(self.steward.handle_written(&write, write.run(&*self.disk), now)?)
     }
 
     fn step_steward_tick(&mut self, now: &Now) -> Result<(), NodeStop> {

@@ -2,7 +2,7 @@
 //! arrives into the workers' lanes, helps dry lanes, withdraws what expired, ships the journal.
 //!
 //! # Driving it
-//! A pure state machine but for the segment files and small state files that it writes through [`Disk`]. Hand in
+//! A pure state machine but for the small state files that it writes, and the segment files that it opens, through [`Disk`]. Hand in
 //! messages from upstream, signals from workers, the durable count of its own records, and [`Steward::handle_tick`] about every
 //! [`TICK_MS`]. After each call take [`Steward::poll_action`] until it is empty, do what it says in that order, and take the
 //! records made ([`Steward::records`]) to the journal.
@@ -17,12 +17,14 @@ mod sales;
 mod segments;
 mod shipping;
 mod state;
+mod taking;
 #[cfg(test)]
 mod tests;
 
 pub use content::Content;
 pub use levels::LevelRules;
 pub use shipping::Shipping;
+pub use taking::SegmentWrite;
 
 use crate::disk::{Disk, DiskError};
 use crate::ids::{SellerId, Span, VarietyId};
@@ -30,16 +32,15 @@ use crate::journal::record::{RecordBytes, Stream, WithdrawReason};
 use crate::journal::{Record, Space};
 use crate::ledger::Ledger;
 use crate::limits::PARK_MS_MAX;
-use crate::link::{Offer, ToHub, ToNode};
+use crate::link::{ToHub, ToNode};
 use crate::pool::{Range, Shelf, Shelves};
 use crate::registry::Registry;
 use crate::registry::sealed::SealedError;
 use crate::seller::Library;
 use crate::stock::keys::WrongWrapping;
-use crate::stock::segment::{segment_path, write_segment};
-use crate::stock::{NodeKeys, SegmentError, SegmentHeader};
+use crate::stock::{NodeKeys, SegmentError};
 use crate::time::Now;
-use crate::transfer::{Giver, Taker, TakerAction, TransferFault};
+use crate::transfer::{Giver, Taker, TransferFault};
 use levels::Needs;
 pub use registry::stored_registry;
 use registry::{REGISTRY_FILE, RegistryCopy};
@@ -102,6 +103,9 @@ pub struct Steward<D: Disk> {
 pub enum StewardAction<D: Disk> {
     /// Send it upstream.
     Send(ToHub),
+    /// Put a segment that came into its file, then call [`Steward::handle_written`]. It may take its time: a segment is some
+    /// megabytes, and what a terminal waits for is not to wait behind it.
+    Write(Box<SegmentWrite>),
     /// Hand a range to a worker.
     Range {
         /// Which.
@@ -431,83 +435,6 @@ impl<D: Disk> Steward<D> {
         self.serve_waiting(now);
         self.report(now);
         self.ask(now);
-    }
-
-    /// Does what a taker says.
-    fn follow(
-        &mut self,
-        taken: Result<(), TransferFault>,
-        stream: Stream,
-        now: &Now,
-    ) -> Result<(), StewardError> {
-        if let Err(fault) = taken {
-            self.actions.push_back(StewardAction::Drop(fault));
-        }
-        while let Some(action) = self.taker(stream).poll_action() {
-            match action {
-                TakerAction::WriteContent { offer, bytes } => match self.write_content(&offer, &bytes) {
-                    Ok(()) => {
-                        self.needs.handle_room();
-                        self.taker(stream).handle_written(offer.number);
-                    }
-                    // The giver keeps it, and is asked again when there may be room.
-                    Err(StewardError::Disk(error)) if error.is_full() => {
-                        self.needs.handle_no_room(now);
-                        self.waiting
-                            .retain(|waiting| waiting.request == 0 || waiting.request != offer.request);
-                        self.taker(stream).refuse(offer.number);
-                    }
-                    Err(error) => return Err(error),
-                },
-                TakerAction::Compare(_) => unreachable!("what comes down has its content"),
-                TakerAction::Record(record) => {
-                    self.unmade.push_back(record);
-                    self.make_records();
-                }
-                TakerAction::Taken(offer) => self.take(&offer, now)?,
-                TakerAction::Progress { number, bytes } => {
-                    self.send(ToHub::Progress { stream, number, bytes });
-                }
-                TakerAction::Answer { number, accepted } => {
-                    self.send(ToHub::Answer { stream, number, accepted });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn write_content(&mut self, offer: &Offer, records: &[u8]) -> Result<(), StewardError> {
-        let block = offer.span.block;
-        let wrong = |source| StewardError::Key { block: block.0, source };
-        let key = self.link_keys.link().unwrap(block, &offer.wrapped_key).map_err(wrong)?;
-        let header = SegmentHeader {
-            properties: offer.properties,
-            start: offer.span.start,
-            end: offer.span.end,
-            generation: offer.generation,
-            block_count: offer.block_count,
-            key: self.keys.at_rest().wrap(block, &key),
-        };
-        let path = segment_path(offer.span, offer.generation);
-        Ok(write_segment(&*self.disk, &path, &header, &[records])?)
-    }
-
-    /// A segment is this node's: it may be sold.
-    fn take(&mut self, offer: &Offer, now: &Now) -> Result<(), StewardError> {
-        let shelf = self.open_shelf(offer.span, offer.generation, 0)?;
-        let Span { start, end, .. } = offer.span;
-        let asked_by = self.waiting.iter().position(|w| offer.request != 0 && w.request == offer.request);
-        match asked_by.and_then(|at| self.waiting.remove(at)) {
-            Some(waiting) => {
-                self.sales.handle_stocked(shelf.variety, u64::from(end - start));
-                let handed = self.shelves.add_to(waiting.worker, shelf, start, end);
-                self.hand_out(vec![handed]);
-            }
-            None => self.stock(&shelf, start, end),
-        }
-        self.report_at_ms = 0;
-        self.serve_waiting(now);
-        Ok(())
     }
 
     /// Splits PINs of a segment between the lanes.

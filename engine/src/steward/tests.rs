@@ -5,7 +5,7 @@ use super::*;
 use crate::disk::heap::HeapDisk;
 use crate::ids::{BatchId, BlockId};
 use crate::journal::{Journal, JournalOptions, Position};
-use crate::link::CHUNK_BYTES_MAX;
+use crate::link::{CHUNK_BYTES_MAX, Offer};
 use crate::policy::Levels;
 use crate::registry::Variety;
 use crate::stock::segment::checksum;
@@ -117,6 +117,10 @@ impl Desk {
                 match action {
                     StewardAction::Send(message) => self.sent.push(message),
                     StewardAction::Drop(fault) => panic!("{fault}"),
+                    StewardAction::Write(write) => {
+                        let result = write.run(&*self.disk);
+                        self.steward.handle_written(&write, result, &self.now).unwrap();
+                    }
                     StewardAction::Range { range, .. } => self.lanes.push(range),
                     StewardAction::OutOfStock { .. } => self.out_of_stock += 1,
                     _ => {}
@@ -343,6 +347,11 @@ fn m05_what_is_recorded_and_not_durable_yet_still_counts_as_on_its_way() {
     let asked = desk.sent().into_iter().find_map(request).unwrap();
     for message in offered {
         desk.steward.handle_message(message, &desk.now).unwrap();
+    }
+    while let Some(action) = desk.steward.poll_action() {
+        let StewardAction::Write(write) = action else { continue };
+        let written = write.run(&*desk.disk);
+        desk.steward.handle_written(&write, written, &desk.now).unwrap();
     }
     assert_eq!(desk.steward.records().len(), 1, "taken, and not durable");
     let answer = ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 };

@@ -301,28 +301,31 @@ fn a_delivery_is_taken_once_and_whole_or_not_at_all() {
 fn bulk_comes_from_the_front_of_what_expires_first_and_urgent_from_the_back() {
     let mut bench = Bench::new(MemoryStore::new());
     bench.furnish();
-    // Of variety 1: no expiry; soon; later; too soon for its minimum life of 7 days.
-    let delivery = bench.deliver(1, &[(100, 0), (30, 20_270_301), (40, 20_280_101), (10, 20_270_120)]);
-    let block = |nth: usize| delivery.blocks[nth].properties.block;
+    // Of variety 1: no expiry; soon; three later; too soon for its minimum life of 7 days.
+    let later = [(5, 20_280_101), (6, 20_280_201), (7, 20_280_301)];
+    let delivery =
+        bench.deliver(1, &[(100, 0), (30, 20_270_301), later[0], later[1], later[2], (10, 20_270_120)]);
+    let span = |nth: usize, start, end| Span { block: delivery.blocks[nth].properties.block, start, end };
     bench.hello();
     let urgent = bench.tell(ToHub::Urgent { request: 1, variety: VarietyId(1) });
-    assert_eq!(offers(&urgent)[0].span, Span { block: block(1), start: 29, end: 30 });
+    assert_eq!(offers(&urgent)[0].span, span(1, 29, 30));
     assert_eq!(offers(&urgent)[0].generation, 2);
     assert!(matches!(urgent.last(), Some(ToNode::Answered { request: 1, granted: 1, .. })));
 
     let first = bench.tell(ToHub::Need { request: 2, variety: VarietyId(1), count: 60 });
     assert_eq!(
         offers(&first).iter().map(|o| o.span).collect::<Vec<_>>(),
-        [Span { block: block(1), start: 0, end: 29 }]
+        [span(1, 0, 29), span(2, 0, 5), span(3, 0, 6), span(4, 0, 7)],
+        "as many at a time as may be open"
     );
     assert!(!first.iter().any(|m| matches!(m, ToNode::Answered { .. })), "not all offers are out");
     let other = bench.tell(ToHub::Need { request: 3, variety: VarietyId(2), count: 5 });
-    assert!(other.is_empty(), "one bulk transfer at a time");
+    assert!(other.is_empty(), "{other:?}");
     let urgent = bench.tell(ToHub::Urgent { request: 4, variety: VarietyId(1) });
-    assert_eq!(offers(&urgent)[0].span, Span { block: block(2), start: 39, end: 40 }, "urgent ones pass it");
+    assert_eq!(offers(&urgent)[0].span, span(0, 99, 100), "urgent ones pass it");
 
     let second = bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true });
-    assert_eq!(offers(&second)[0].span, Span { block: block(2), start: 0, end: 31 });
+    assert_eq!(offers(&second).iter().map(|o| o.span).collect::<Vec<_>>(), [span(0, 0, 13)]);
     assert_eq!(offers(&second)[0].settled_below, 2);
     let answered = |messages: &[ToNode]| {
         let answers = messages.iter().filter_map(|message| match message {
