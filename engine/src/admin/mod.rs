@@ -10,6 +10,5 @@ mod server;
 
 pub use client::{AskError, ask};
 pub use desk::{Site, answer};
-pub(crate) use protocol::price;
 pub use protocol::{KeyRow, MintOrder, OrderChange, OrderView, Reply, Request, TerminalRow, VarietyRow};
 pub use server::{SOCKET_FILE, serve};

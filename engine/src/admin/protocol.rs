@@ -363,17 +363,8 @@ impl VarietyRow {
     /// The face value as people write it, with its currency.
     #[must_use]
     pub fn price(&self) -> String {
-        price(self.face_value, self.currency_digits, &self.currency)
+        crate::registry::price(self.face_value, self.currency_digits, &self.currency)
     }
-}
-
-/// An amount in minor units as people write it.
-pub(crate) fn price(minor: u64, digits: u8, currency: &str) -> String {
-    let unit = 10u64.pow(u32::from(digits.min(4)));
-    if digits == 0 {
-        return format!("{minor} {currency}");
-    }
-    format!("{}.{:0width$} {currency}", minor / unit, minor % unit, width = usize::from(digits))
 }
 
 /// A terminal, without its key.
@@ -417,13 +408,6 @@ pub struct KeyRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_amount_is_written_in_its_major_unit() {
-        assert_eq!(price(1000, 2, "ZAR"), "10.00 ZAR");
-        assert_eq!(price(5, 2, "EUR"), "0.05 EUR");
-        assert_eq!(price(500, 0, "JPY"), "500 JPY");
-    }
 
     #[test]
     fn requests_and_replies_are_lines_of_json() {

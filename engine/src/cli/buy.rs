@@ -223,7 +223,7 @@ fn receipt(entry: Option<&CatalogueEntry>, terminal: TerminalId, id: SaleId, sol
     let centred = |text: &str| format!("  {text:^SLIP_CHARS$}").trim_end().to_owned() + "\n";
     let mut text = format!("\n{rule}");
     if let Some(entry) = entry {
-        let price = crate::admin::price(entry.face_value, entry.currency_digits, &ascii(&entry.currency));
+        let price = crate::registry::price(entry.face_value, entry.currency_digits, &ascii(&entry.currency));
         text.push_str(&centred(&decoded(entry.name.as_bytes(), entry.charset)));
         text.push_str(&centred(&price));
     }

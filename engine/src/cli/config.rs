@@ -1,7 +1,7 @@
 //! Configuration files of nodes: TOML, in which an unknown key is an error. Paths in them are relative to the file.
 
 use super::Exit;
-use crate::network::JoinToken;
+use crate::network::{JoinToken, UNREPORTED_ALARM_S};
 use crate::policy::{AutoLevels, LevelRule};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +23,7 @@ pub(super) struct HubConfig {
 }
 
 fn bulk_mib_per_s() -> u32 {
-    96
+    64
 }
 
 /// How to run a server.
@@ -47,6 +47,9 @@ pub(super) struct ServerConfig {
     /// Size of a journal segment, when the journal is begun, in MiB.
     #[serde(default = "segment_mib")]
     pub(super) segment_mib: u16,
+    /// After how many seconds sales that the hub does not know of are an alarm.
+    #[serde(default = "unreported_alarm_s")]
+    pub(super) unreported_alarm_s: u32,
     /// The marks of every variety that has none of its own: `"auto"`, or low, target and high in PINs.
     #[serde(default)]
     pub(super) levels: LevelRule,
@@ -56,6 +59,10 @@ pub(super) struct ServerConfig {
     /// How `"auto"` follows sales.
     #[serde(default)]
     pub(super) auto: AutoLevels,
+}
+
+fn unreported_alarm_s() -> u32 {
+    UNREPORTED_ALARM_S
 }
 
 fn segment_mib() -> u16 {
@@ -93,7 +100,7 @@ data = "hub-data"
 # Where servers connect. Links are always sealed.
 listen = "127.0.0.1:7700"
 
-# bulk_mib_per_s = 96  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
+# bulk_mib_per_s = 64  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
 "#;
 
 /// What `pinwheel server --example` prints.
@@ -109,6 +116,7 @@ token_file = "server.token"
 # workers = 1          # threads that sell; 0 or nothing: one for each core but one
 # clear = true         # let terminals talk unsealed; only on loopback
 # segment_mib = 64     # size of a journal segment, when the journal is begun
+# unreported_alarm_s = 60  # after so many seconds sales that the hub does not know of are an alarm
 
 # Below `low` PINs of a variety the server asks the hub for as many as bring it up to `target`; above `high` the hub may
 # take back. Or "auto": the marks follow what is sold.

@@ -66,6 +66,7 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
         upstream: Upstream::At { addresses: config.hub, token },
         selling: Some(selling),
         segment_bytes: u64::from(config.segment_mib) << 20,
+        unreported_alarm_s: config.unreported_alarm_s,
     };
     let options = Options { data: data.clone(), hub: None, sellers: vec![seller], clock, random, fatal };
     run(

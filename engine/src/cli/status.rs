@@ -21,7 +21,7 @@ pub(super) fn status_text(status: &Status) -> String {
         text.push_str(&hub_text(hub));
     }
     for seller in status.sellers.iter().filter(|_| runs) {
-        text.push_str(&seller_text(seller));
+        text.push_str(&seller_text(seller, status.now_ms));
     }
     let rows: Vec<_> = status
         .varieties
@@ -117,7 +117,24 @@ fn hub_text(hub: &HubStatus) -> String {
     text
 }
 
-fn seller_text(seller: &SellerStatus) -> String {
+/// What would be lost with the disk.
+fn unreported(seller: &SellerStatus, now_ms: u64) -> String {
+    let mut text = match seller.unreported_since_ms {
+        None => "every sale is known to the hub".to_owned(),
+        Some(since_ms) => format!(
+            "{} sales, {}, the first {} s ago",
+            thousands(seller.unreported_sales),
+            seller.unreported_value.join(" + "),
+            now_ms.saturating_sub(since_ms) / 1000
+        ),
+    };
+    if let Some(min) = seller.backlog_room_min.filter(|_| !seller.linked) {
+        text.push_str(&format!("; the disk has room for {} h {} min more", thousands(min / 60), min % 60));
+    }
+    text
+}
+
+fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
     let state = match (&seller.address, seller.linked, seller.disk_full) {
         (None, ..) => "not selling".to_owned(),
         (Some(address), true, false) => format!("selling on {address}"),
@@ -144,6 +161,7 @@ fn seller_text(seller: &SellerStatus) -> String {
                 thousands(seller.journal_durable.saturating_sub(seller.journal_acknowledged))
             ),
         ),
+        ("unreported", unreported(seller, now_ms)),
     ];
     for (name, value) in rows {
         text.push_str(&format!("    {name:<10} {value}\n"));

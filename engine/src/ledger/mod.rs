@@ -9,6 +9,7 @@ mod facts;
 mod history;
 mod inventory;
 mod spans;
+mod unreported;
 
 pub use bookkeeper::{Bookkeeper, BookkeeperError};
 pub use checkpoint::{CheckpointError, Checkpoints};
@@ -16,6 +17,7 @@ pub use facts::{FactState, SequenceFact, facts};
 pub use history::{History, HistoryError, Outcome};
 pub use inventory::{Contradiction, Holding, Inventory};
 pub use spans::Spans;
+pub use unreported::{Unreported, UnreportedSales};
 
 use crate::journal::Record;
 use crate::journal::record::{Stream, TransferFact, VendName};

@@ -1,6 +1,7 @@
 //! The bookkeeper's thread: reads along behind the journal, writes checkpoints, makes segments ahead of need, and answers
 //! what only the history knows.
 
+use super::backlog::Backlog;
 use super::office::{Standing, seller_books};
 use super::{Failure, spawn};
 use crate::audit::SellerBooks;
@@ -45,6 +46,7 @@ impl BookkeepingHandle {
 pub(super) fn start(
     bookkeeper: Bookkeeper<MappedDisk>,
     upkeep: Upkeep<MappedDisk>,
+    backlog: Backlog,
     seller: SellerId,
     lookups: Receiver<(usize, Lookup)>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
@@ -57,6 +59,7 @@ pub(super) fn start(
     let desk = Desk {
         bookkeeper,
         upkeep,
+        backlog,
         seller,
         workers,
         standing,
@@ -72,6 +75,7 @@ pub(super) fn start(
 struct Desk {
     bookkeeper: Bookkeeper<MappedDisk>,
     upkeep: Upkeep<MappedDisk>,
+    backlog: Backlog,
     seller: SellerId,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     standing: Arc<Standing>,
@@ -116,6 +120,7 @@ impl Desk {
                 default(TURN) => {}
             }
             self.bookkeeper.advance(READ_BYTES)?;
+            self.backlog.look(self.acknowledged(), &self.standing)?;
             if self.rest_turns > 0 {
                 self.rest_turns -= 1;
                 continue;

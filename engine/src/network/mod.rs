@@ -13,6 +13,7 @@
 //! ```
 
 mod acquiring;
+mod backlog;
 mod bookkeeping;
 mod committing;
 mod failure;
@@ -83,7 +84,12 @@ pub struct SellerOptions {
     pub selling: Option<Selling>,
     /// Size of a journal segment when the journal is begun, in bytes; a journal keeps the size it was begun with.
     pub segment_bytes: u64,
+    /// After how many seconds sales that the hub does not know of are an alarm.
+    pub unreported_alarm_s: u32,
 }
+
+/// [`SellerOptions::unreported_alarm_s`] where nothing is said, in seconds.
+pub const UNREPORTED_ALARM_S: u32 = 60;
 
 /// Where a seller's stock comes from.
 pub enum Upstream {
@@ -134,7 +140,9 @@ impl Options {
         let seller = |(at, selling)| {
             let name = format!("{SERVER}{}", at + 1);
             let data = data.join(&name);
-            SellerOptions { data, upstream: Upstream::Here { name }, selling: Some(selling), segment_bytes }
+            let upstream = Upstream::Here { name };
+            let selling = Some(selling);
+            SellerOptions { data, upstream, selling, segment_bytes, unreported_alarm_s: UNREPORTED_ALARM_S }
         };
         let sellers = selling.into_iter().enumerate().map(seller).collect();
         Ok(Self { data: data.to_owned(), hub, sellers, clock, random, fatal })
@@ -145,7 +153,14 @@ impl Options {
     pub fn at_rest(data: &Path, clock: Clock, random: Random, fatal: fn(&Failure) -> !) -> Option<Self> {
         let seller = |data: &Path, upstream| {
             let segment_bytes = crate::journal::SEGMENT_BYTES;
-            SellerOptions { data: data.to_owned(), upstream, selling: None, segment_bytes }
+            let unreported_alarm_s = UNREPORTED_ALARM_S;
+            SellerOptions {
+                data: data.to_owned(),
+                upstream,
+                selling: None,
+                segment_bytes,
+                unreported_alarm_s,
+            }
         };
         let is_hub = |data: &Path| data.join("hub.db").exists();
         let (mut hub, mut sellers) = (None, Vec::new());

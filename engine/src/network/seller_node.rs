@@ -1,5 +1,6 @@
 //! A seller as a node: its data directory, its threads, and what operators work with there.
 
+use super::backlog::Backlog;
 use super::bookkeeping::{self, BookkeepingHandle, BookkeepingMessage};
 use super::committing::{self, CommittingHandle};
 use super::hub_node::HubNode;
@@ -66,7 +67,7 @@ pub(super) fn start<M: Meddler>(
     fatal: fn(&Failure) -> !,
     meddler: &dyn Fn(usize) -> M,
 ) -> Result<(SellerNode, SellerDesk), Failure> {
-    let SellerOptions { data, upstream, selling, segment_bytes } = options;
+    let SellerOptions { data, upstream, selling, segment_bytes, unreported_alarm_s } = options;
     let disk = Arc::new(MappedDisk::open(lock, "")?);
     let fresh = || {
         let mut key = [0; 32];
@@ -171,8 +172,17 @@ pub(super) fn start<M: Meddler>(
         selling = Some(SellingThreads { front, workers: worker_threads, stewarding });
     }
     drop((dry_in, lookups_in));
-    let bookkeeping =
-        bookkeeping::start(bookkeeper, upkeep, seller_id, lookups, handles, Arc::clone(&standing), fatal);
+    let backlog = Backlog::new(reader.clone(), data.clone(), unreported_alarm_s, clock);
+    let bookkeeping = bookkeeping::start(
+        bookkeeper,
+        upkeep,
+        backlog,
+        seller_id,
+        lookups,
+        handles,
+        Arc::clone(&standing),
+        fatal,
+    );
     let committing = committing::start(committer, fatal);
     let desk = SellerDesk {
         seller: seller_id,

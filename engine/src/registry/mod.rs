@@ -531,9 +531,26 @@ pub const DEALER_NAME_BYTES_MAX: usize = 80;
 pub const CURRENCY_DIGITS_MAX: u8 = 4;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// An amount in minor units as people write it: `10.00 ZAR`.
+#[must_use]
+pub fn price(minor: u64, digits: u8, currency: &str) -> String {
+    let unit = 10u64.pow(u32::from(digits.min(4)));
+    if digits == 0 {
+        return format!("{minor} {currency}");
+    }
+    format!("{}.{:0width$} {currency}", minor / unit, minor % unit, width = usize::from(digits))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    #[test]
+    fn an_amount_is_written_in_its_major_unit() {
+        assert_eq!(price(1000, 2, "ZAR"), "10.00 ZAR");
+        assert_eq!(price(5, 2, "EUR"), "0.05 EUR");
+        assert_eq!(price(500, 0, "JPY"), "500 JPY");
+    }
 
     pub(crate) fn variety(id: u32) -> Variety {
         Variety {

@@ -5,7 +5,7 @@ use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::scratch;
 use engine::admin::{KeyRow, Reply as Answer, Request as Ask};
-use engine::network::{Move, NodeStatus, Status};
+use engine::network::{Move, NodeStatus, SellerStatus, Status};
 use engine::registry::State;
 use std::collections::BTreeSet;
 use std::fs;
@@ -359,6 +359,35 @@ fn law_8_a_link_that_hears_nothing_is_given_up_and_made_again() {
     server
         .wait_for("stock", |status| status.varieties.first().is_some_and(|variety| variety.sellable == 500));
     let sold = [sell(&server, &keys[0], 1, 1)];
+    settle(&hub, &[&server], &sold);
+}
+
+#[test]
+fn h09_sales_that_the_hub_does_not_know_of_are_counted_and_valued_until_it_does() {
+    let scratch = scratch();
+    let site = Site::new(scratch.path());
+    let hub = site.hub();
+    furnish(&hub, 1);
+    let keys = hub.add_terminals(1);
+    hub.mint("v1", 1000);
+    site.admit(&hub, "north");
+    let wire = Proxy::start(hub.address, Duration::ZERO);
+    let server = site.server("north", wire.address, &Settings::default());
+    server.wait_for("stock", |status| holds(status, 500));
+    let mut sold = vec![sell(&server, &keys[0], 1, 1)];
+    server.wait_for("a report", |status| status.sellers[0].unreported_since_ms.is_none());
+    wire.deafen();
+    sold.extend((2..=4).map(|sequence| sell(&server, &keys[0], sequence, 1)));
+    let told = server.wait_for("what is unreported", |status| status.sellers[0].unreported_sales == 3);
+    let SellerStatus { unreported_value, unreported_since_ms, .. } = &told.sellers[0];
+    assert_eq!(unreported_value[..], ["30.00 ZAR"]);
+    assert!(unreported_since_ms.is_some_and(|since_ms| since_ms <= told.now_ms));
+    // Killed, it counts what its journal holds, whatever of that the hub had already.
+    server.kill();
+    let server = site.server("north", wire.address, &Settings::default());
+    server.wait_for("the same after a restart", |status| status.sellers[0].unreported_sales >= 3);
+    wire.heal();
+    server.wait_for("the report", |status| status.sellers[0].unreported_since_ms.is_none());
     settle(&hub, &[&server], &sold);
 }
 

@@ -6,9 +6,10 @@ use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
 use crate::hub::{HubDrain, NodeDrain, Waiting};
 use crate::ids::{SellerId, VarietyId};
+use crate::ledger::UnreportedSales;
 use crate::net::Seats;
 use crate::policy::{Cover, Position, warning};
-use crate::registry::{Registry, Variety};
+use crate::registry::{Registry, Variety, price};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -19,6 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Status {
     /// The process.
     pub pid: u32,
+    /// When this was said, in milliseconds of Unix time.
+    pub now_ms: u64,
     /// How long it has been running, in seconds.
     pub uptime_s: u64,
     /// The hub, if it runs here and answers.
@@ -143,6 +146,14 @@ pub struct SellerStatus {
     pub journal_durable: u64,
     /// The hub holds a copy up to here.
     pub journal_acknowledged: u64,
+    /// PINs sold of which the hub does not know yet.
+    pub unreported_sales: u64,
+    /// Their face value, by currency: `1234.00 ZAR`.
+    pub unreported_value: Vec<String>,
+    /// When the first of them was sold, in milliseconds of Unix time.
+    pub unreported_since_ms: Option<u64>,
+    /// How long the disk has room for a journal that grows as in the last ten minutes, in minutes; none if it does not grow.
+    pub backlog_room_min: Option<u64>,
     /// Connections, authenticated or not.
     pub connections: usize,
     /// Terminals that are logged in.
@@ -204,6 +215,7 @@ impl Office {
         });
         Ok(Status {
             pid: std::process::id(),
+            now_ms: self.now_ms(),
             uptime_s: (self.desk.clock)().unix_ms.saturating_sub(self.desk.started_unix_ms) / 1000,
             hub,
             sellers: self.desk.sellers.iter().map(SellerDesk::status).collect(),
@@ -305,6 +317,7 @@ impl SellerDesk {
     fn status(&self) -> SellerStatus {
         let Self { seller, address, stats, standing, reader, space, seats, .. } = self;
         let read = |counter: &AtomicU64| counter.load(Relaxed);
+        let (unreported, backlog_room_min) = standing.unreported();
         SellerStatus {
             seller: seller.0,
             address: address.map(|address| address.to_string()),
@@ -313,6 +326,10 @@ impl SellerDesk {
             free_records: space.free_records(),
             journal_durable: reader.durable().0,
             journal_acknowledged: read(&standing.acknowledged),
+            unreported_sales: unreported.pins.values().sum(),
+            unreported_value: value_of(&unreported, &standing.registry()),
+            unreported_since_ms: unreported.since_ms,
+            backlog_room_min,
             connections: seats.as_ref().map_or(0, Seats::taken),
             sessions: read(&stats.sessions),
             requests: read(&stats.requests),
@@ -335,6 +352,8 @@ pub(in crate::network) struct Standing {
     pub(in crate::network) disk_full: AtomicBool,
     /// The hub answers.
     pub(in crate::network) linked: AtomicBool,
+    /// With for how many minutes the disk has room for the journal; none if it does not grow.
+    unreported: Mutex<(UnreportedSales, Option<u64>)>,
     in_stock: Mutex<BTreeMap<VarietyId, u64>>,
     registry: Mutex<Arc<Registry>>,
 }
@@ -348,6 +367,14 @@ impl Standing {
         *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
     }
 
+    pub(in crate::network) fn set_unreported(&self, sales: UnreportedSales, room_min: Option<u64>) {
+        *self.unreported.lock().unwrap_or_else(PoisonError::into_inner) = (sales, room_min);
+    }
+
+    fn unreported(&self) -> (UnreportedSales, Option<u64>) {
+        self.unreported.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -356,6 +383,21 @@ impl Standing {
         let in_stock = self.in_stock.lock().unwrap_or_else(PoisonError::into_inner);
         in_stock.get(&variety).copied().unwrap_or(0)
     }
+}
+
+/// What sales are worth, by currency.
+fn value_of(sales: &UnreportedSales, registry: &Registry) -> Vec<String> {
+    let mut sums = BTreeMap::<([u8; 3], u8), u64>::new();
+    for (&variety, &pins) in &sales.pins {
+        if let Some(variety) = registry.variety(variety) {
+            let sum = sums.entry((variety.currency, variety.currency_digits)).or_default();
+            *sum = sum.saturating_add(variety.face_value.saturating_mul(pins));
+        }
+    }
+    let text = |((currency, digits), sum): (([u8; 3], u8), u64)| {
+        price(sum, digits, &String::from_utf8_lossy(&currency))
+    };
+    sums.into_iter().map(text).collect()
 }
 
 /// What a seller alone can say of its varieties.
