@@ -43,6 +43,7 @@ impl BookkeepingHandle {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "one owner hands it everything once")]
 pub(super) fn start(
     bookkeeper: Bookkeeper<MappedDisk>,
     upkeep: Upkeep<MappedDisk>,

@@ -19,12 +19,12 @@ pub(super) struct SegmentWriter {
 
 impl SegmentWriter {
     /// Starts the threads; what they have written comes out of the receiver, in any order.
-    pub(super) fn start(disk: Arc<MappedDisk>, fatal: fn(&Failure) -> !) -> (Self, Receiver<Written>) {
+    pub(super) fn start(disk: &Arc<MappedDisk>, fatal: fn(&Failure) -> !) -> (Self, Receiver<Written>) {
         // A link has only so many transfers open, and so many segments on their way.
         let (writes, to_write) = unbounded::<Box<SegmentWrite>>();
         let (results, written) = unbounded();
         let threads = std::array::from_fn(|_| {
-            let (to_write, results, disk) = (to_write.clone(), results.clone(), Arc::clone(&disk));
+            let (to_write, results, disk) = (to_write.clone(), results.clone(), Arc::clone(disk));
             let run = move || {
                 for write in to_write {
                     let result = write.run(&*disk);

@@ -74,7 +74,7 @@ pub(super) fn start(
     let identity = UplinkIdentity { node, role: Role::Server, workers: workers_count, key };
     let uplink = Uplink::start(addresses, identity, deliver, clock, random, LinkOptions::default());
     let uplink = uplink.map_err(Failure::Poll)?;
-    let (writer, written) = SegmentWriter::start(Arc::clone(&disk), fatal);
+    let (writer, written) = SegmentWriter::start(&disk, fatal);
     let desk = Desk {
         steward,
         disk,
