@@ -296,9 +296,10 @@ impl Node {
                 StewardAction::Acknowledged { position } => {
                     self.shipping.handle_acknowledged(Position(position));
                 }
-                StewardAction::Drain(on) => {
+                StewardAction::Place(_) => {}
+                StewardAction::Service(service) => {
                     for Worker { seller, held, .. } in &mut self.workers {
-                        seller.handle_drain(on, held);
+                        seller.handle_service(service, held);
                         held.settle(seller.made());
                     }
                 }

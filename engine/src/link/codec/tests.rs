@@ -84,6 +84,7 @@ fn to_hub() -> impl Strategy<Value = ToHub> {
         Just(ToHub::Ready),
         any::<(u64, u32)>().prop_map(|(recall, count)| ToHub::Recalled { recall, count }),
         any::<(u64, u64)>().prop_map(|(version, digest)| ToHub::RegistryHeld { version, digest }),
+        any::<u64>().prop_map(|journal_end| ToHub::Farewell { journal_end }),
     ]
 }
 
@@ -133,6 +134,9 @@ fn to_node() -> impl Strategy<Value = ToNode> {
             accepted
         }),
         any::<bool>().prop_map(|on| ToNode::Drain { on }),
+        Just(ToNode::Lost),
+        Just(ToNode::Closed),
+        Just(ToNode::Farewell),
     ]
 }
 
