@@ -87,7 +87,8 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
         }
     }
     let position = |seller: &SellerId| by_seller.get(seller).map(|books| books.position);
-    let lost: Lost = hub.lost.iter().map(|(seller, known)| (seller.0, position(seller) == Some(*known))).collect();
+    let lost: Lost =
+        hub.lost.iter().map(|(seller, known)| (seller.0, position(seller) == Some(*known))).collect();
     for (id, block) in blocks {
         walk(id, block, &lost, &mut report);
     }
@@ -156,9 +157,8 @@ fn judge(
     let claims = &without_returned(claims)[..];
     let count = |wanted: fn(&Claim) -> bool| claims.iter().filter(|claim| wanted(claim)).count();
     let received = count(|c| matches!(c, Claim::Received));
-    let elsewhere = count(|c| {
-        matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_) | Claim::WrittenOff)
-    });
+    let elsewhere =
+        count(|c| matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_) | Claim::WrittenOff));
     let stocks = count(|c| matches!(c, Claim::Stock(..) | Claim::Returning(..)));
     let returning = count(|c| matches!(c, Claim::Returning(..)));
     let gone = count(|c| matches!(c, Claim::Sold(_) | Claim::Withdrawn(_)));

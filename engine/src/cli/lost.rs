@@ -56,7 +56,15 @@ impl Caller {
             ]
         };
         let headings = [
-            ">seller", "variety", ">PINs", ">value", "first serial", "last serial", "state", "since (UTC)", "note",
+            ">seller",
+            "variety",
+            ">PINs",
+            ">value",
+            "first serial",
+            "last serial",
+            "state",
+            "since (UTC)",
+            "note",
         ];
         say(&table(&headings, &doubts.iter().map(row).collect::<Vec<_>>()));
         Ok(())
@@ -82,6 +90,15 @@ impl Caller {
             say_json(&settled);
         } else {
             say(&format!("withdrawn for good:\n{}", pins_text(&settled.holds)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn node_close(&self, node: &str) -> Result<(), Exit> {
+        match self.request(&Request::CloseNode { node: node.to_owned() }, None)? {
+            Reply::Changed { .. } if self.json => say_json(&serde_json::json!({ "closed": node })),
+            Reply::Changed { .. } => say(&format!("{node} has left: the hub answers for its sequences\n")),
+            other => return Err(unexpected(other)),
         }
         Ok(())
     }

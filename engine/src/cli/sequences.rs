@@ -44,13 +44,7 @@ pub(super) fn sequences(caller: &Caller, args: &SequencesArgs) -> Result<(), Exi
 }
 
 /// Says what the hub answers about one sequence.
-fn answer(
-    caller: &Caller,
-    seller: String,
-    terminal: u64,
-    key_epoch: u32,
-    sequence: u64,
-) -> Result<(), Exit> {
+fn answer(caller: &Caller, seller: String, terminal: u64, key_epoch: u32, sequence: u64) -> Result<(), Exit> {
     let request = Request::SequenceAnswer { seller, terminal, key_epoch, sequence };
     let answer = match caller.request(&request, None)? {
         Reply::SequenceAnswer { answer } => answer,

@@ -34,7 +34,15 @@ pub(super) fn status_text(status: &Status) -> String {
         })
         .collect();
     let headings = [
-        "variety", ">received", ">hub", ">transfer", ">at sellers", ">sellable", ">sold", ">withdrawn", ">in doubt",
+        "variety",
+        ">received",
+        ">hub",
+        ">transfer",
+        ">at sellers",
+        ">sellable",
+        ">sold",
+        ">withdrawn",
+        ">in doubt",
     ];
     text.push_str(&table(&headings, &rows));
     text.push('\n');

@@ -238,13 +238,17 @@ pub enum CommandError {
     #[error("{0} is connected, so it is not lost: drain it instead [node_connected]")]
     NodeConnected(String),
     /// A node was declared lost before.
-    #[error("{0} was declared lost, for good: a node that takes its place gets a number of its own [node_lost]")]
+    #[error(
+        "{0} was declared lost, for good: a node that takes its place gets a number of its own [node_lost]"
+    )]
     NodeLost(String),
     /// A node was not declared lost.
     #[error("{0} was not declared lost [node_not_lost]")]
     NodeNotLost(String),
     /// A node has left.
-    #[error("{0} has left the network, for good: a node that takes its place gets a number of its own [node_closed]")]
+    #[error(
+        "{0} has left the network, for good: a node that takes its place gets a number of its own [node_closed]"
+    )]
     NodeClosed(String),
     /// There is nothing to settle.
     #[error("nothing of what was named is in doubt at {0}: see `pinwheel node doubts` [nothing_in_doubt]")]

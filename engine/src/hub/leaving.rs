@@ -53,7 +53,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
             _ if live.greeted => return Err(CommandError::NodeRuns(name())),
             _ => {}
         }
-        if live.farewell == Some(live.journal_acked) { Ok(()) } else { Err(CommandError::NodeUnfinished(name())) }
+        if live.farewell == Some(live.journal_acked) {
+            Ok(())
+        } else {
+            Err(CommandError::NodeUnfinished(name()))
+        }
     }
 
     /// Whether a node belongs to the network; `None` if there never was one of this number.

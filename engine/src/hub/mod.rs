@@ -83,7 +83,9 @@ pub enum NodeFault {
     #[error("there is no such node")]
     Unknown,
     /// The node has left the network.
-    #[error("this node has left the network for good, and needs a number of its own to join again [node_closed]")]
+    #[error(
+        "this node has left the network for good, and needs a number of its own to join again [node_closed]"
+    )]
     Closed,
     /// A message came before the hello.
     #[error("a message came before the hello")]

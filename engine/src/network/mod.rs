@@ -28,9 +28,8 @@ mod tests;
 pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
 pub use office::{
-    Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, Move, NodeStatus, NotDone, Office, PinsOf, SellerStatus,
-    SequenceAnswer, Status, StockStatus,
-    VarietyStatus, WaitingStatus, Which,
+    Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, Move, NodeStatus, NotDone,
+    Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus, WaitingStatus, Which,
 };
 
 use crate::commit::Wake;

@@ -143,7 +143,11 @@ impl fmt::Display for Reason {
             }
             Self::NodeDrain { had } => write!(f, "it goes offline and returns all it has, {}", Pins(had)),
             Self::NodeLost { had } => {
-                write!(f, "it was declared lost, came back with its journal, and returns what it has, {}", Pins(had))
+                write!(
+                    f,
+                    "it was declared lost, came back with its journal, and returns what it has, {}",
+                    Pins(had)
+                )
             }
             Self::PassedOn { held, target } => {
                 write!(f, "passed on from a seller that goes offline; it had {held} of its target {target}")

@@ -122,7 +122,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let settled = self.by_variety(&chosen);
         for span in chosen {
             let becomes = |state| (state == DoubtState::InDoubt).then_some(DoubtState::WrittenOff);
-            self.repaint(node, span, becomes, note);
+            self.repaint(node, span, becomes, Some(note));
         }
         self.dirty.extend(settled.iter().map(|(variety, _)| *variety));
         Ok(Done::Doubts(settled))
@@ -156,11 +156,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
             let written_off = find(&self.books, node, span).filter(|row| row.state == WrittenOff);
             let written_off = written_off.filter_map(|row| common(row.span, span));
             sold_after_all += written_off.map(|span| u64::from(span.len())).sum::<u64>();
-            self.repaint(node, span, |state| matches!(state, InDoubt | WrittenOff).then_some(Sold), "");
+            self.repaint(node, span, |state| matches!(state, InDoubt | WrittenOff).then_some(Sold), None);
         }
         for span in late.withdrawn() {
             // What was sold and is withdrawn was voided.
-            self.repaint(node, span, |state| matches!(state, InDoubt | Sold).then_some(Withdrawn), "");
+            let is_settled = |state| matches!(state, InDoubt | Sold | WrittenOff);
+            self.repaint(node, span, |state| is_settled(state).then_some(Withdrawn), None);
         }
         if sold_after_all > 0 {
             self.stage(Output::Alarm(Alarm::WrittenOffWasSold { node, pins: sold_after_all }));
@@ -178,7 +179,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
             at = part.end;
         }
         self.put_piece(Span { start: at, ..span }, generation, Place::Hub);
-        self.repaint(node, span, |state| (state == DoubtState::InDoubt).then_some(DoubtState::Returned), "");
+        self.repaint(
+            node,
+            span,
+            |state| (state == DoubtState::InDoubt).then_some(DoubtState::Returned),
+            None,
+        );
     }
 
     /// Puts what is the hub's own of a span on the shelf.
@@ -250,7 +256,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         node: SellerId,
         span: Span,
         becomes: impl Fn(DoubtState) -> Option<DoubtState>,
-        note: &str,
+        note: Option<&str>,
     ) {
         for change in repaint(&self.books, node, span, becomes, self.now_ms, note) {
             self.change(change);
@@ -260,7 +266,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
     fn by_variety(&self, spans: &[Span]) -> Vec<(VarietyId, u64)> {
         let mut pins = BTreeMap::<VarietyId, u64>::new();
         for span in spans {
-            *pins.entry(self.books.blocks[&span.block].properties.variety).or_default() += u64::from(span.len());
+            *pins.entry(self.books.blocks[&span.block].properties.variety).or_default() +=
+                u64::from(span.len());
         }
         pins.into_iter().collect()
     }

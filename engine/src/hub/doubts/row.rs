@@ -68,15 +68,15 @@ pub(super) fn find(books: &Books, node: SellerId, span: Span) -> impl Iterator<I
     rows.filter(move |row| row.span.start <= span.end && span.start <= row.span.end)
 }
 
-/// The changes after which those rows say what `becomes` of their states within the span, `None` for no change. Ranges
-/// that touch and say the same are one.
+/// The changes after which those rows say what `becomes` of their states within the span, `None` for no change, with a note
+/// in place of the one they had, if there is one. Ranges that touch and say the same are one.
 pub(super) fn repaint(
     books: &Books,
     node: SellerId,
     span: Span,
     becomes: impl Fn(DoubtState) -> Option<DoubtState>,
     at_ms: u64,
-    note: &str,
+    note: Option<&str>,
 ) -> Vec<Change> {
     let before: Vec<&DoubtRow> = find(books, node, span).collect();
     let mut after: Vec<DoubtRow> = Vec::new();
@@ -98,7 +98,8 @@ pub(super) fn repaint(
         };
         let part = |start, end| DoubtRow { span: Span { start, end, ..row.span }, ..(*row).clone() };
         add(part(row.span.start, start));
-        add(DoubtRow { state, at_ms, note: note.to_owned(), ..part(start, end) });
+        let note = note.map_or_else(|| row.note.clone(), str::to_owned);
+        add(DoubtRow { state, at_ms, note, ..part(start, end) });
         add(part(end, row.span.end));
     }
     let gone = before.iter().filter(|row| after.iter().all(|left| left.span.start != row.span.start));
@@ -132,7 +133,7 @@ mod tests {
                 let span = Span { block: BLOCK, start, end: start + length };
                 // Only what is in doubt is settled.
                 let becomes = |from| (from == DoubtState::InDoubt).then_some(state);
-                repaint(&books, NODE, span, becomes, 1, "").iter().for_each(|change| books.apply(change));
+                repaint(&books, NODE, span, becomes, 1, None).iter().for_each(|change| books.apply(change));
                 for index in start.max(5)..(start + length).min(35) {
                     let pin = &mut plain[index as usize - 5];
                     *pin = becomes(*pin).unwrap_or(*pin);

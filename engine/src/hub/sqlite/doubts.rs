@@ -69,8 +69,11 @@ pub(super) fn forget(
     block: BlockId,
     first: u32,
 ) -> rusqlite::Result<usize> {
-    to.prepare_cached("DELETE FROM doubt WHERE node = ? AND block = ? AND first = ?")?
-        .execute(params![node.0, signed(block.0), first])
+    to.prepare_cached("DELETE FROM doubt WHERE node = ? AND block = ? AND first = ?")?.execute(params![
+        node.0,
+        signed(block.0),
+        first
+    ])
 }
 
 pub(super) fn read(from: &Connection) -> Result<BTreeMap<(SellerId, BlockId, u32), DoubtRow>, StoreError> {
@@ -82,4 +85,37 @@ pub(super) fn read(from: &Connection) -> Result<BTreeMap<(SellerId, BlockId, u32
         let (at_ms, note) = (unsigned(row.get(5)?), row.get(6)?);
         Ok(((node, span.block, span.start), DoubtRow { node, span, state, at_ms, note }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BOOKS, MOVES, SqliteStore, orders};
+    use super::*;
+    use crate::hub::books::Place;
+    use crate::hub::store::Store;
+
+    #[test]
+    fn a_database_from_before_lost_nodes_has_members_only_and_nothing_in_doubt() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hub.db");
+        let old = rusqlite::Connection::open(&path).unwrap();
+        for migration in [BOOKS, MOVES, orders::MIGRATION] {
+            old.execute_batch(migration).unwrap();
+        }
+        old.execute_batch(
+            "INSERT INTO batch (id, variety, received, at_ms) VALUES (7, 1, 50, 9);
+             INSERT INTO block VALUES (1, 7, 0, 50, zeroblob(60));
+             INSERT INTO piece VALUES (1, 0, 50, 1, NULL, NULL, NULL, NULL);
+             INSERT INTO node (seller, name, wrapped_key, bulk_given, urgent_given, journal_acked)
+                 VALUES (1, 'east', zeroblob(60), 0, 0, 64);",
+        )
+        .unwrap();
+        old.pragma_update(None, "user_version", 3).unwrap();
+        drop(old);
+        let books = SqliteStore::open(&path).unwrap().load().unwrap();
+        let node = &books.nodes[&SellerId(1)];
+        assert_eq!((node.fate, node.farewell, node.journal_acked), (Fate::Member, None, 64));
+        assert_eq!(books.pieces[&(BlockId(1), 0)].place, Place::Hub);
+        assert!(books.doubts.is_empty());
+    }
 }

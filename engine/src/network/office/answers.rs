@@ -136,7 +136,11 @@ mod tests {
             assert_eq!(after(begin, &[Sold]), sold(false));
             assert_eq!(after(begin, &[Sold, Reprinted, Confirmed, Voided]), sold(true));
             assert_eq!(after(begin, &[Sold, Voided, Confirmed]), voided);
-            assert_eq!(after(begin, &[Declined, Sold]), SequenceAnswer::Declined, "never a PIN after a decline");
+            assert_eq!(
+                after(begin, &[Declined, Sold]),
+                SequenceAnswer::Declined,
+                "never a PIN after a decline"
+            );
             assert_eq!(after(begin, &[Blocked, Declined]), SequenceAnswer::Blocked);
         }
     }

@@ -222,17 +222,7 @@ impl Office {
             let Tally { received, hub, in_transfer, at_seller, sold, withdrawn, in_doubt, .. } = tally;
             let sellable = self.sellable(variety.id);
             let code = variety.code.clone();
-            VarietyStatus {
-                code,
-                received,
-                hub,
-                in_transfer,
-                at_seller,
-                sellable,
-                sold,
-                withdrawn,
-                in_doubt,
-            }
+            VarietyStatus { code, received, hub, in_transfer, at_seller, sellable, sold, withdrawn, in_doubt }
         });
         Ok(Status {
             pid: std::process::id(),
@@ -312,7 +302,12 @@ fn lost_of(hub: &LiveHub, node: SellerId) -> Option<LostStatus> {
         rows.map(|row| u64::from(row.span.len())).sum()
     };
     let (in_doubt, written_off) = (count(DoubtState::InDoubt), count(DoubtState::WrittenOff));
-    Some(LostStatus { since_ms, in_doubt, written_off, is_done: hub.check_closable(node).is_ok() && in_doubt == 0 })
+    Some(LostStatus {
+        since_ms,
+        in_doubt,
+        written_off,
+        is_done: hub.check_closable(node).is_ok() && in_doubt == 0,
+    })
 }
 
 fn waiting_at(hub: &LiveHub) -> Vec<WaitingStatus> {
