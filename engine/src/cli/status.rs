@@ -58,6 +58,7 @@ fn hub_text(hub: &HubStatus) -> String {
         .map(|node| {
             let link = match (node.linked, &node.drain) {
                 _ if node.closed_ms.is_some() => "has left".to_owned(),
+                _ if node.may_close => "stopped, may be closed".to_owned(),
                 (linked, _) if let Some(lost) = &node.lost => lost_text(linked, lost),
                 (false, _) => "away".to_owned(),
                 (true, None) => "connected".to_owned(),
@@ -129,13 +130,9 @@ fn hub_text(hub: &HubStatus) -> String {
     text
 }
 
-fn lost_text(linked: bool, lost: &LostStatus) -> String {
-    let LostStatus { in_doubt, is_done, .. } = lost;
-    match (is_done, linked) {
-        (true, _) => "lost, settled".to_owned(),
-        (false, true) => format!("lost, back with its journal, {} in doubt", thousands(*in_doubt)),
-        (false, false) => format!("lost, {} in doubt", thousands(*in_doubt)),
-    }
+fn lost_text(is_linked: bool, lost: &LostStatus) -> String {
+    let back = if is_linked { ", back with its journal" } else { "" };
+    format!("lost{back}, {} in doubt", thousands(lost.in_doubt))
 }
 
 fn seller_text(seller: &SellerStatus) -> String {

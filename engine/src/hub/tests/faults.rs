@@ -309,7 +309,6 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
         bench.tell(ToHub::Offer(return_offer(&bench.disk, &fact, is_right)));
     }
     bench.command(Command::Drain { node: NODE, on: true }).unwrap();
-    bench.command(Command::DrainHub { on: true }).unwrap();
     let mut journal = archive::NodeJournal::new();
     bench.hub.handle_supply(orders::supply(SupplierKind::Spool), NOW_MS);
     bench.sell(&mut journal, 3);
@@ -317,20 +316,21 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     let mut named = bench.prepare(1, &[(1, 0)]);
     named.source = Source { order: OrderId(1), digest: u128::MAX - 1, name: "blue/order-000001.csv".into() };
     bench.command(Command::Deliver(named)).unwrap();
+    bench.deliver(2, &[(10, 0)]);
     let mut add = |name: &str| match bench.command(Command::AddNode { name: name.into() }) {
         Ok(Done::Node { seller, .. }) => seller,
         other => panic!("{other:?}"),
     };
     let [lost, left] = ["lost", "left"].map(&mut add);
     bench.hub.handle_link(lost, hello_of(lost, 0), NOW_MS).unwrap();
-    let need = ToHub::Need { request: 1, variety: VarietyId(1), count: 5 };
+    let need = ToHub::Need { request: 1, variety: VarietyId(2), count: 5 };
     bench.hub.handle_link(lost, need, NOW_MS).unwrap();
     bench.hub.commit().unwrap();
     bench.sent();
     bench.hub.handle_cut(lost);
     bench.command(Command::Lose { node: lost, spent: Spent::default() }).unwrap();
-    let spans = Some(vec![bench.hub.doubts_of(lost).next().unwrap().span]);
-    let spans = spans.map(|spans| spans.into_iter().map(|span| Span { end: span.end - 2, ..span }).collect());
+    let whole = bench.hub.doubts_of(lost).next().unwrap().span;
+    let spans = Some(vec![Span { end: whole.end - 2, ..whole }]);
     let note = "flood — no disk".to_owned();
     bench.command(Command::WriteOff { node: lost, variety: None, spans, note }).unwrap();
     bench.hub.handle_link(lost, hello_of(lost, 0), NOW_MS).unwrap();
@@ -348,6 +348,7 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     bench.sent();
     bench.hub.handle_cut(left);
     bench.command(Command::CloseNode { node: left, spent: Spent::default() }).unwrap();
+    bench.command(Command::DrainHub { on: true }).unwrap();
     let (before, registry) = (bench.hub.books.clone(), Arc::clone(bench.hub.registry()));
 
     let mut again = store.clone();

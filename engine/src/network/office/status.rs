@@ -131,6 +131,8 @@ pub struct NodeStatus {
     pub lost: Option<LostStatus>,
     /// If it has left: since when, in milliseconds of Unix time.
     pub closed_ms: Option<u64>,
+    /// It has stopped with nothing left and its whole journal is here, so that its record may be closed.
+    pub may_close: bool,
 }
 
 /// How it stands with a lost node. Amounts are PINs.
@@ -142,8 +144,6 @@ pub struct LostStatus {
     pub in_doubt: u64,
     /// Written off by an operator.
     pub written_off: u64,
-    /// Whether it has handed in its whole journal and stopped with nothing left, so that its record may be closed.
-    pub is_done: bool,
 }
 
 /// How a seller stands.
@@ -253,6 +253,7 @@ impl Office {
                     drain: hub.node_drain(seller).map(Into::into),
                     heard_ms: hub.heard_ms(seller),
                     lost: lost_of(hub, seller),
+                    may_close: hub.check_closable(seller).is_ok(),
                     closed_ms: match hub.fate(seller) {
                         Some(Fate::Closed { at_ms }) => Some(at_ms),
                         _ => None,
@@ -302,12 +303,7 @@ fn lost_of(hub: &LiveHub, node: SellerId) -> Option<LostStatus> {
         rows.map(|row| u64::from(row.span.len())).sum()
     };
     let (in_doubt, written_off) = (count(DoubtState::InDoubt), count(DoubtState::WrittenOff));
-    Some(LostStatus {
-        since_ms,
-        in_doubt,
-        written_off,
-        is_done: hub.check_closable(node).is_ok() && in_doubt == 0,
-    })
+    Some(LostStatus { since_ms, in_doubt, written_off })
 }
 
 fn waiting_at(hub: &LiveHub) -> Vec<WaitingStatus> {
