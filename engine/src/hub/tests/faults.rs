@@ -358,9 +358,9 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     assert!(loaded.pieces.values().any(|piece| piece.place == Place::Withdrawn));
     let doubts: Vec<_> = loaded.doubts.values().map(|row| (row.state, row.note.as_str())).collect();
     assert_eq!(doubts, [(DoubtState::WrittenOff, "flood — no disk"), (DoubtState::Returned, "")]);
-    assert!(matches!(loaded.nodes[&lost].fate, Fate::Lost { .. }) && loaded.nodes[&lost].heard_ms == NOW_MS);
+    assert!(matches!(loaded.nodes[&lost].fate, Fate::Lost { .. }) && loaded.nodes[&lost].heard_ms >= NOW_MS);
     assert_eq!(loaded.nodes[&left].farewell, Some(0));
-    assert!(matches!(loaded.nodes[&left].fate, Fate::Closed { at_ms: NOW_MS }));
+    assert!(matches!(loaded.nodes[&left].fate, Fate::Closed { .. }));
     let row = &loaded.nodes[&NODE];
     assert_eq!(row.returns.values().map(|(_, accepted)| *accepted).collect::<Vec<_>>(), [true, false]);
     assert!(row.taken == 2 && row.drain.is_some() && loaded.drain.is_some() && loaded.moves.len() >= 4);
