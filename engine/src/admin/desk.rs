@@ -2,8 +2,9 @@
 
 use super::protocol::{KeyRow, MintOrder, OrderChange, OrderView, Reply, Request, TerminalRow, VarietyRow};
 use crate::hub::{Command, Done, NewKey, Terminals};
-use crate::ids::{OrderId, TerminalId};
+use crate::ids::{KeyEpoch, OrderId, TerminalId};
 use crate::intake::{Alphabet, Profile, Progress, Recipe};
+use crate::journal::record::VendName;
 use crate::network::{JoinToken, NotDone, Office};
 use crate::stock::Expiry;
 use crossbeam::channel::Sender;
@@ -75,6 +76,19 @@ fn try_answer(
         Request::DrainHub { on } => {
             office.command(Command::DrainHub { on })?;
             Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::LookAtLost { node } => Reply::Lost(office.look_at_lost(&node)?),
+        Request::Lose { node } => Reply::Lost(office.lose(&node)?),
+        Request::ListDoubts { node } => Reply::Doubts { doubts: office.doubts(node.as_deref())? },
+        Request::WriteOff { node, which, note } => Reply::Lost(office.write_off(&node, &which, &note)?),
+        Request::CloseNode { node } => {
+            office.close_node(&node)?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
+        Request::SequenceAnswer { seller, terminal, key_epoch, sequence } => {
+            let (terminal, key_epoch) = (TerminalId(terminal), KeyEpoch(key_epoch));
+            let vend = VendName { terminal, key_epoch, sequence };
+            Reply::SequenceAnswer { answer: office.answer(office.node_called(&seller)?, vend)? }
         }
         Request::ListMoves { most } => Reply::Moves { moves: office.moves(most)? },
         Request::Explain { number } => Reply::Moves { moves: vec![office.explain(number)?] },
@@ -154,13 +168,15 @@ fn try_answer(
             let Done::Order(order) = done else { unreachable!("a change of an order is answered by it") };
             Reply::Order { number: order.number.0, state: order.state }
         }
-        Request::Sequences { seller, since, terminals } => {
+        Request::Sequences { seller, name, since, terminals } => {
+            let named = name.map(|name| office.node_called(&name)).transpose()?;
+            let seller = named.map(|node| node.0).or(seller);
             let mut count = 0;
             let (seller, end) = office.sequences(seller, since, &terminals, &mut |rows| {
                 count += rows.len() as u64;
                 say(Reply::Sequences { rows }).is_ok()
             })?;
-            Reply::SequencesEnd { seller: seller.0, rows: count, end }
+            Reply::SequencesEnd { seller: seller.0, rows: count, end, beyond: office.beyond(seller)? }
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::hub::{OrderRow, OrderState};
 use crate::ledger::SequenceFact;
-use crate::network::{Delivered, Move, Status};
+use crate::network::{Beyond, Delivered, Doubt, LostNode, Move, SequenceAnswer, Status, Which};
 use crate::policy;
 use crate::registry::{Dealer, Registry, State, TerminalKey, Variety};
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,46 @@ pub enum Request {
         /// Whether it goes.
         on: bool,
     },
+    /// What would be in doubt if a node were declared lost now.
+    LookAtLost {
+        /// Its name or number.
+        node: String,
+    },
+    /// A node is lost: what it held is in doubt.
+    Lose {
+        /// Its name or number.
+        node: String,
+    },
+    /// What lost nodes held and what became of it.
+    ListDoubts {
+        /// The name or number of one of them; of all if there is none.
+        node: Option<String>,
+    },
+    /// What is in doubt at a lost node is written off.
+    WriteOff {
+        /// Its name or number.
+        node: String,
+        /// Which of it.
+        which: Which,
+        /// Why.
+        note: String,
+    },
+    /// The record of a node that has left is closed.
+    CloseNode {
+        /// Its name or number.
+        node: String,
+    },
+    /// What a sequence of a seller came to that does not answer itself any more.
+    SequenceAnswer {
+        /// The seller's name or number.
+        seller: String,
+        /// The terminal.
+        terminal: u64,
+        /// The key epoch of its numbering.
+        key_epoch: u32,
+        /// The sequence.
+        sequence: u64,
+    },
     /// The latest moves of stock.
     ListMoves {
         /// How many at most.
@@ -122,6 +162,9 @@ pub enum Request {
         /// Of which seller; may be left out where there is only one.
         #[serde(default)]
         seller: Option<u32>,
+        /// The same by name.
+        #[serde(default)]
+        name: Option<String>,
         /// From this position on: 0, or where an earlier answer ended.
         since: u64,
         /// Of these terminals; of all if there are none.
@@ -255,6 +298,21 @@ pub enum Reply {
         rows: u64,
         /// The journal position up to which they were told.
         end: u64,
+        /// What holds for sequences that were not told of.
+        #[serde(default)]
+        beyond: Beyond,
+    },
+    /// A node that is to be declared lost, or was; or what was written off there.
+    Lost(LostNode),
+    /// What lost nodes held.
+    Doubts {
+        /// By node, block and index.
+        doubts: Vec<Doubt>,
+    },
+    /// What a sequence came to.
+    SequenceAnswer {
+        /// The answer.
+        answer: SequenceAnswer,
     },
     /// The answer is no.
     No {

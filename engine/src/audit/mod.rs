@@ -31,6 +31,21 @@ pub struct HubBooks {
     pub takers: BTreeMap<SellerId, TakerBook>,
     /// What came back lately: at least everything that came while the books were read.
     pub returned: Vec<ReturnedBook>,
+    /// The sellers that were declared lost, and up to where their journals were taken into account here.
+    pub lost: BTreeMap<SellerId, u64>,
+    /// What was in doubt at them, and is not settled by their journals or back here.
+    pub doubts: Vec<DoubtBook>,
+}
+
+/// A range that a lost seller held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoubtBook {
+    /// Who held it.
+    pub seller: SellerId,
+    /// Which PINs.
+    pub span: Span,
+    /// Whether an operator has written it off.
+    pub is_written_off: bool,
 }
 
 /// How far the hub has come with what one seller gives back.

@@ -34,7 +34,7 @@ pub struct Tally {
     pub sold: u64,
     /// Expired, damaged or voided.
     pub withdrawn: u64,
-    /// Given to sellers whose books were not there.
+    /// Held by sellers that were declared lost, or whose books were not there.
     pub in_doubt: u64,
 }
 

@@ -15,8 +15,10 @@ enum Claim {
     AtHub,
     /// The hub gave them, and the seller had not taken them yet.
     InTransfer(u32),
-    /// The hub gave them and the seller's books are not there.
+    /// The hub gave them, and the seller's books are not there or the seller is lost.
     InDoubt(u32),
+    /// An operator wrote them off while they were in doubt.
+    WrittenOff,
     /// The hub gave them and the seller took them, under this generation. No place: the seller must say so too.
     Taken(u32, u32),
     /// A seller has them, under this generation and variety.
@@ -30,6 +32,9 @@ enum Claim {
     /// The hub has taken them back from a seller after the seller's books were read: these say too much then. No place.
     Returned(u32),
 }
+
+/// The lost sellers, and whether their books were read up to where the hub had taken them into account.
+type Lost = BTreeMap<u32, bool>;
 
 #[derive(Default)]
 struct Block {
@@ -59,6 +64,10 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
             claims.push((returned.span.start, returned.span.end, Claim::Returned(returned.seller.0)));
         }
     }
+    for doubt in &hub.doubts {
+        let claim = if doubt.is_written_off { Claim::WrittenOff } else { Claim::InDoubt(doubt.seller.0) };
+        blocks.entry(doubt.span.block).or_default().claims.push((doubt.span.start, doubt.span.end, claim));
+    }
     for books in sellers {
         let seller = books.seller.0;
         for returning in books.returning.iter().filter(|returning| !has_taken(hub, books, returning.number)) {
@@ -77,8 +86,11 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
                 .extend(segment.withdrawn.iter().map(|&(start, end)| (start, end, Claim::Withdrawn(seller))));
         }
     }
+    let position = |seller: &SellerId| by_seller.get(seller).map(|books| books.position);
+    let lost: Lost =
+        hub.lost.iter().map(|(seller, known)| (seller.0, position(seller) == Some(*known))).collect();
     for (id, block) in blocks {
-        walk(id, block, &mut report);
+        walk(id, block, &lost, &mut report);
     }
     let off = report.varieties.values().any(|tally| tally.difference() != 0);
     report.balanced = report.findings.is_empty() && !off;
@@ -94,7 +106,11 @@ fn has_taken(hub: &HubBooks, seller: &SellerBooks, number: u64) -> bool {
 }
 
 fn claim_of(piece: &PieceBook, sellers: &BTreeMap<SellerId, &SellerBooks>) -> Claim {
-    let Place::Given { node, stream, number, .. } = piece.place else { return Claim::AtHub };
+    let (node, stream, number) = match piece.place {
+        Place::Hub => return Claim::AtHub,
+        Place::Withdrawn => return Claim::WrittenOff,
+        Place::Given { node, stream, number, .. } => (node, stream, number),
+    };
     match sellers.get(&node) {
         None => Claim::InDoubt(node.0),
         Some(books) if number > books.watermarks[stream as usize] => Claim::InTransfer(node.0),
@@ -105,7 +121,7 @@ fn claim_of(piece: &PieceBook, sellers: &BTreeMap<SellerId, &SellerBooks>) -> Cl
 }
 
 /// Goes along a block from border to border.
-fn walk(id: BlockId, block: Block, report: &mut Report) {
+fn walk(id: BlockId, block: Block, lost: &Lost, report: &mut Report) {
     let mut borders = BTreeSet::new();
     let mut starts = block.claims;
     starts.retain(|(start, end, _)| start < end);
@@ -123,17 +139,26 @@ fn walk(id: BlockId, block: Block, report: &mut Report) {
         }
         let claims: Vec<Claim> = active.iter().map(|(_, claim)| *claim).collect();
         if !claims.is_empty() {
-            judge(id, block.variety, start, end, &claims, report);
+            judge(id, block.variety, start, end, &without_doubted(&claims, lost), lost, report);
         }
     }
 }
 
 /// Counts a range in which all PINs are claimed alike, or says what is wrong with it.
-fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], report: &mut Report) {
+fn judge(
+    id: BlockId,
+    variety: u32,
+    start: u32,
+    end: u32,
+    claims: &[Claim],
+    lost: &Lost,
+    report: &mut Report,
+) {
     let claims = &without_returned(claims)[..];
     let count = |wanted: fn(&Claim) -> bool| claims.iter().filter(|claim| wanted(claim)).count();
     let received = count(|c| matches!(c, Claim::Received));
-    let elsewhere = count(|c| matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_)));
+    let elsewhere =
+        count(|c| matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_) | Claim::WrittenOff));
     let stocks = count(|c| matches!(c, Claim::Stock(..) | Claim::Returning(..)));
     let returning = count(|c| matches!(c, Claim::Returning(..)));
     let gone = count(|c| matches!(c, Claim::Sold(_) | Claim::Withdrawn(_)));
@@ -147,6 +172,8 @@ fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], repo
         Some(if gone > 0 { FindingKind::Misplaced } else { FindingKind::Missing })
     } else if elsewhere + returning > 0 && gone > 0 {
         Some(FindingKind::Twice)
+    } else if gone == 0 && claims.iter().any(|claim| is_undoubted(*claim, lost)) {
+        Some(FindingKind::Misplaced)
     } else if stocks == 1 {
         mismatch(variety, claims)
     } else {
@@ -170,6 +197,28 @@ fn judge(id: BlockId, variety: u32, start: u32, end: u32, claims: &[Claim], repo
     let tally = report.varieties.entry(variety).or_default();
     let place = claims.iter().filter(|c| !matches!(c, Claim::Received | Claim::Taken(..))).max();
     *tally.column(place) += u64::from(end - start);
+}
+
+/// Leaves out what a lost seller's books say of what is in doubt: what it says it sold or withdrew stays, and is one place too
+/// many.
+fn without_doubted(claims: &[Claim], lost: &Lost) -> Vec<Claim> {
+    let is_doubted = claims.iter().any(|claim| matches!(claim, Claim::InDoubt(_) | Claim::WrittenOff));
+    let stays = |claim: &&Claim| match **claim {
+        Claim::Stock(seller, ..)
+        | Claim::Returning(seller, ..)
+        | Claim::Taken(seller, _)
+        | Claim::InTransfer(seller) => !is_doubted || !lost.contains_key(&seller),
+        _ => true,
+    };
+    claims.iter().filter(stays).copied().collect()
+}
+
+/// Whether a lost seller holds them and the hub, knowing as much of its journal, does not say that they are in doubt.
+fn is_undoubted(claim: Claim, lost: &Lost) -> bool {
+    match claim {
+        Claim::Stock(seller, ..) => lost.get(&seller) == Some(&true),
+        _ => false,
+    }
 }
 
 /// Leaves out what a seller has in stock by books that are older than its return. What it sold stays: that is never returned.
@@ -227,7 +276,8 @@ impl Claim {
             Self::Received => return None,
             Self::AtHub => "in the hub's inventory".into(),
             Self::InTransfer(seller) => format!("in transfer to seller {seller}"),
-            Self::InDoubt(seller) => format!("given to seller {seller}, whose books are missing"),
+            Self::InDoubt(seller) => format!("in doubt at seller {seller}"),
+            Self::WrittenOff => "written off".into(),
             Self::Taken(seller, generation) => {
                 format!("given to seller {seller} under generation {generation}")
             }
@@ -251,7 +301,7 @@ impl Tally {
             Some(Claim::InDoubt(_)) => &mut self.in_doubt,
             Some(Claim::Stock(..)) => &mut self.at_seller,
             Some(Claim::Sold(_)) => &mut self.sold,
-            Some(Claim::Withdrawn(_)) => &mut self.withdrawn,
+            Some(Claim::Withdrawn(_) | Claim::WrittenOff) => &mut self.withdrawn,
             Some(Claim::AtHub | Claim::Received | Claim::Taken(..) | Claim::Returned(_)) | None => {
                 &mut self.hub
             }

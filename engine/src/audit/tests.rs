@@ -292,3 +292,37 @@ fn findings_name_the_serials_and_the_report_is_readable_by_programs() {
     assert_eq!(json["findings"][0]["kind"], "missing");
     assert_eq!(json["varieties"]["3"]["received"], 1000);
 }
+
+/// B is lost: of what it held 500..550 is in doubt, 550..600 written off.
+fn lost() -> (HubBooks, Vec<SellerBooks>) {
+    let (mut hub, mut sellers) = network();
+    sellers[1].segments[0].sold.clear();
+    hub.lost.insert(B, sellers[1].position);
+    let doubt = |start, end, is_written_off| DoubtBook { seller: B, span: span(start, end), is_written_off };
+    hub.doubts = vec![doubt(500, 550, false), doubt(550, 600, true)];
+    (hub, sellers)
+}
+
+#[test]
+fn what_a_lost_seller_held_is_in_doubt_or_written_off_and_not_at_the_seller() {
+    let (mut hub, mut sellers) = lost();
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+    let tally = &report.varieties[&3];
+    assert_eq!((tally.in_doubt, tally.withdrawn, tally.at_seller), (50, 55, 335));
+    // It sold some that the hub believes in doubt; it has some that the hub does not believe to be.
+    sellers[1].segments[0].sold.push((549, 551));
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 549, 551)]);
+    sellers[1].segments[0].sold.clear();
+    hub.doubts[0].span.start = 510;
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Misplaced, 500, 510)]);
+    // The hub has heard more of its journal by now.
+    hub.lost.insert(B, sellers[1].position + 64);
+    assert!(audit(&hub, &sellers).balanced);
+    hub.doubts[0].span.start = 490;
+    assert_eq!(
+        findings(&hub, &sellers),
+        [(FindingKind::Twice, 490, 500)],
+        "in transfer to another, and in doubt"
+    );
+}

@@ -6,6 +6,7 @@ mod buy;
 mod clock;
 mod config;
 mod files;
+mod lost;
 mod moves;
 mod nodes;
 mod office;
@@ -191,6 +192,58 @@ enum NodeCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Declare a node lost, for good: what it held is in doubt until its late journal or an operator settles it.
+    Lost {
+        /// Its name or number.
+        node: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// What lost nodes held, by serial range, and what became of it.
+    Doubts {
+        /// The name or number of one of them.
+        node: Option<String>,
+        /// Only what is in doubt still.
+        #[arg(long)]
+        open: bool,
+    },
+    /// Settle what is in doubt at a lost node without its journal.
+    Settle(SettleArgs),
+    /// Close the record of a node that has been drained and stopped: the hub answers for its sequences from then on.
+    Close {
+        /// Its name or number.
+        node: String,
+    },
+}
+
+#[derive(Args)]
+struct SettleArgs {
+    /// The lost node's name or number.
+    node: String,
+    /// What the PINs are to be: only `withdrawn` needs no journal.
+    #[arg(long = "as", value_name = "STATE", value_enum)]
+    becomes: SettleArg,
+    /// Of this variety only.
+    #[arg(long, value_name = "CODE")]
+    variety: Option<String>,
+    /// With serials from A to B only, both included.
+    #[arg(long, value_name = "A..B", value_parser = serials)]
+    serials: Option<(String, String)>,
+    /// Why: kept with what is settled.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SettleArg {
+    /// Never sold.
+    Withdrawn,
+    /// For sale again. Only the node's journal can do that.
+    Returned,
 }
 
 #[derive(Args)]
@@ -223,9 +276,15 @@ struct UpArgs {
 
 #[derive(Args)]
 struct SequencesArgs {
-    /// Of which seller, by number; may be left out where there is only one.
-    #[arg(long, value_name = "NUMBER")]
-    seller: Option<u32>,
+    /// Of which seller, by name or number; may be left out where there is only one.
+    #[arg(long, value_name = "NODE")]
+    seller: Option<String>,
+    /// The answer to this sequence of one terminal, of a seller that does not answer itself any more.
+    #[arg(long, value_name = "N", requires_all = ["seller", "terminal"])]
+    sequence: Option<u64>,
+    /// The key epoch of that sequence.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    key_epoch: u32,
     /// From this journal position on: 0, or what an earlier call named at its end.
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     since: u64,
@@ -559,6 +618,15 @@ fn expiry(text: &str) -> Result<Expiry, String> {
         _ => None,
     };
     date.ok_or_else(|| "write the date as in 2027-12-31".to_owned())
+}
+
+fn serials(text: &str) -> Result<(String, String), String> {
+    let wrong = || "write serials as in P00000100000001..P00000100000500".to_owned();
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    if from.is_empty() || from.len() != to.len() || from > to {
+        return Err(wrong());
+    }
+    Ok((from.to_owned(), to.to_owned()))
 }
 
 fn terminal_id(text: &str) -> Result<TerminalId, String> {

@@ -1,7 +1,7 @@
 //! `pinwheel order`.
 
 use super::office::{Caller, unexpected};
-use super::screen::{say, say_json, table, thousands};
+use super::screen::{instant, say, say_json, table, thousands};
 use super::{Exit, OrderCommand};
 use crate::admin::{OrderChange, OrderView, Reply, Request};
 
@@ -34,8 +34,7 @@ fn list(caller: &Caller) -> Result<(), Exit> {
     }
     let row = |order: &OrderView| {
         let OrderView { number, variety, supplier, state, ordered, received, at_ms, .. } = order;
-        let placed = i64::try_from(*at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        let placed = placed.map(|at| at.strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default();
+        let placed = instant(*at_ms).unwrap_or_default();
         let (ordered, received) = (thousands(*ordered), thousands(*received));
         vec![
             number.to_string(),

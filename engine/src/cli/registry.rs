@@ -141,7 +141,13 @@ impl Caller {
     }
 
     pub(super) fn node(&self, command: NodeCommand) -> Result<(), Exit> {
-        let NodeCommand::Add { name, out } = command;
+        let (name, out) = match command {
+            NodeCommand::Add { name, out } => (name, out),
+            NodeCommand::Lost { node, yes } => return self.node_lost(node, yes),
+            NodeCommand::Doubts { node, open } => return self.node_doubts(node, open),
+            NodeCommand::Settle(args) => return self.node_settle(args),
+            NodeCommand::Close { node } => return self.node_close(&node),
+        };
         if let Some(path) = out.as_deref().filter(|path| path.exists()) {
             return Err(Exit::no(format!("{} exists: name a new file", path.display())));
         }

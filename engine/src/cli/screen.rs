@@ -2,12 +2,26 @@
 
 use crate::admin::Reply;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdout};
 
 /// Says something on standard output. Who closed it does not want to hear it.
 pub(super) fn say(text: &str) {
     let mut out = stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Asks on standard error whether to go on; yes only if the answer on standard input says so.
+pub(super) fn confirmed(question: &str) -> bool {
+    remark(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+/// A time in milliseconds of Unix time as people write it, in UTC; nothing for 0.
+pub(super) fn instant(at_ms: u64) -> Option<String> {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(at_ms).ok()?).ok()?;
+    (at_ms > 0).then(|| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// Says a value as one line of JSON.
@@ -79,6 +93,9 @@ pub(super) fn thousands(number: u64) -> String {
 pub(super) fn date(day: u32) -> String {
     format!("{:04}-{:02}-{:02}", day / 10_000, day / 100 % 100, day % 100)
 }
+
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 100;
 
 /// Shows how far a delivery is, if standard error is a terminal.
 pub(super) struct Bar {

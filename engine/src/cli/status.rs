@@ -1,7 +1,7 @@
 //! How `pinwheel status` looks.
 
 use super::screen::{table, thousands};
-use crate::network::{HubStatus, SellerStatus, Status};
+use crate::network::{HubStatus, LostStatus, SellerStatus, Status};
 
 pub(super) fn status_text(status: &Status) -> String {
     let mut text = String::from("\n");
@@ -27,13 +27,23 @@ pub(super) fn status_text(status: &Status) -> String {
         .varieties
         .iter()
         .map(|v| {
-            let numbers = [v.received, v.hub, v.in_transfer, v.at_seller, v.sellable, v.sold, v.withdrawn]
-                .map(thousands);
+            let numbers =
+                [v.received, v.hub, v.in_transfer, v.at_seller, v.sellable, v.sold, v.withdrawn, v.in_doubt]
+                    .map(thousands);
             [v.code.clone()].into_iter().chain(numbers).collect()
         })
         .collect();
-    let headings =
-        ["variety", ">received", ">hub", ">transfer", ">at sellers", ">sellable", ">sold", ">withdrawn"];
+    let headings = [
+        "variety",
+        ">received",
+        ">hub",
+        ">transfer",
+        ">at sellers",
+        ">sellable",
+        ">sold",
+        ">withdrawn",
+        ">in doubt",
+    ];
     text.push_str(&table(&headings, &rows));
     text.push('\n');
     text
@@ -47,6 +57,9 @@ fn hub_text(hub: &HubStatus) -> String {
         .iter()
         .map(|node| {
             let link = match (node.linked, &node.drain) {
+                _ if node.closed_ms.is_some() => "has left".to_owned(),
+                _ if node.may_close => "stopped, may be closed".to_owned(),
+                (linked, _) if let Some(lost) = &node.lost => lost_text(linked, lost),
                 (false, _) => "away".to_owned(),
                 (true, None) => "connected".to_owned(),
                 (true, Some(drain)) if drain.is_done => "drained".to_owned(),
@@ -132,6 +145,11 @@ fn unreported(seller: &SellerStatus, now_ms: u64) -> String {
         text.push_str(&format!("; the disk has room for {} h {} min more", thousands(min / 60), min % 60));
     }
     text
+}
+
+fn lost_text(is_linked: bool, lost: &LostStatus) -> String {
+    let back = if is_linked { ", back with its journal" } else { "" };
+    format!("lost{back}, {} in doubt", thousands(lost.in_doubt))
 }
 
 fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {

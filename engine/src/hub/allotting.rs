@@ -1,6 +1,7 @@
 //! Puts the policy to work: what it needs to know is taken from shelf, reports, requests and transfers; what it decides becomes
 //! promises, recalls and answers.
 
+use super::books::Fate;
 use super::node::{Called, Grant, Node};
 use super::{Hub, HubError, Output, Store};
 use crate::disk::Disk;
@@ -62,7 +63,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// What every node has of a variety.
     pub(super) fn positions(&self, variety: VarietyId) -> Vec<Position> {
-        self.nodes.values().map(|node| self.position(node, variety)).collect()
+        let members = self.nodes.values().filter(|node| node.fate == Fate::Member);
+        members.map(|node| self.position(node, variety)).collect()
     }
 
     fn position(&self, node: &Node, variety: VarietyId) -> Position {

@@ -1,5 +1,6 @@
 //! What the hub knows, as rows, and how it changes.
 
+use super::doubts::DoubtRow;
 use super::orders::OrderRow;
 use super::sales::SalesRow;
 use crate::ids::{BatchId, BlockId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
@@ -42,6 +43,8 @@ pub struct Books {
     pub moves: BTreeMap<u64, MoveRow>,
     /// Whether the hub is going offline.
     pub drain: Option<Drain>,
+    /// What lost nodes held and what became of it, by node, block and first index. The ranges of a node do not overlap.
+    pub doubts: BTreeMap<(SellerId, BlockId, u32), DoubtRow>,
 }
 
 impl Books {
@@ -63,6 +66,10 @@ impl Books {
             Change::Move(row) => _ = self.moves.insert(row.id, *row),
             Change::ForgetMoves { below } => self.moves = self.moves.split_off(below),
             Change::Drain(drain) => self.drain = *drain,
+            Change::Doubt(row) => {
+                _ = self.doubts.insert((row.node, row.span.block, row.span.start), row.clone());
+            }
+            Change::ForgetDoubt(node, block, first) => _ = self.doubts.remove(&(*node, *block, *first)),
         }
     }
 }
@@ -101,6 +108,10 @@ pub enum Change {
     },
     /// Whether the hub is going offline.
     Drain(Option<Drain>),
+    /// A range of what a lost node held.
+    Doubt(DoubtRow),
+    /// The range of this node that begins there has become a part of another.
+    ForgetDoubt(SellerId, BlockId, u32),
 }
 
 /// Numbers to give next; none is ever given twice, whatever becomes of what it was given for.
@@ -174,6 +185,32 @@ pub struct NodeRow {
     pub returns: BTreeMap<u64, (TransferFact, bool)>,
     /// Whether the node is going offline.
     pub drain: Option<Drain>,
+    /// Whether it belongs to the network.
+    pub fate: Fate,
+    /// When it was last heard, in milliseconds of Unix time, as of the last change of this row; 0: never.
+    pub heard_ms: u64,
+    /// Where its journal ended when it stopped with nothing left; `None`: it has not, or was heard again.
+    pub farewell: Option<u64>,
+}
+
+/// Whether a node belongs to the network. Its number is never given to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fate {
+    /// It does, whether it can be reached or not.
+    #[default]
+    Member,
+    /// An operator has declared it lost: what it held is in doubt.
+    Lost {
+        /// When, in milliseconds of Unix time.
+        at_ms: u64,
+        /// The highest number of a transfer to the hub that its archived journal tells of.
+        given: u64,
+    },
+    /// It has left with nothing open: the hub answers for its sequences.
+    Closed {
+        /// When, in milliseconds of Unix time.
+        at_ms: u64,
+    },
 }
 
 /// That somebody is going offline, and gives its stock away first.
@@ -273,4 +310,6 @@ pub enum Place {
         /// Whether the node's acceptance is durable here.
         settled: bool,
     },
+    /// At the hub, and never given again: an operator wrote it off while it was in doubt.
+    Withdrawn,
 }

@@ -1,6 +1,7 @@
 //! What operators ask of the hub.
 
-use super::books::{BatchRow, BlockRow, Change, NodeRow, PieceRow, Place, TerminalRow};
+use super::books::{BatchRow, BlockRow, Change, Fate, NodeRow, PieceRow, Place, TerminalRow};
+use super::doubts::Spent;
 use super::node::{Node, wrap_node_key};
 use super::orders::{OrderRow, OrderState};
 use super::{Hub, HubError, Output, Store};
@@ -86,6 +87,31 @@ pub enum Command {
         /// Whether it does.
         on: bool,
     },
+    /// Declare a node lost: what it held is in doubt from then on.
+    Lose {
+        /// Which.
+        node: SellerId,
+        /// What its archive comes to.
+        spent: Spent,
+    },
+    /// Write off what is in doubt at a lost node: it is never sold.
+    WriteOff {
+        /// Which.
+        node: SellerId,
+        /// Of this variety only.
+        variety: Option<VarietyId>,
+        /// In these spans only.
+        spans: Option<Vec<Span>>,
+        /// Why, for people.
+        note: String,
+    },
+    /// Close the record of a node that has left.
+    CloseNode {
+        /// Which.
+        node: SellerId,
+        /// What its archive comes to.
+        spent: Spent,
+    },
     /// Have the hub go offline, which gives its stock away first; or not.
     DrainHub {
         /// Whether it does.
@@ -141,6 +167,8 @@ pub enum Done {
         /// Its node key, also called join token: from it both ends derive the link's keys.
         node_key: TerminalKey,
     },
+    /// PINs that came to be in doubt, or were settled, by variety.
+    Doubts(Vec<(VarietyId, u64)>),
 }
 
 /// A terminal's new key.
@@ -206,6 +234,51 @@ pub enum CommandError {
     /// A node's name is taken, missing or too long.
     #[error("a node needs a name of 1 to 40 bytes that no other has")]
     NodeName,
+    /// A node that is there is not lost.
+    #[error("{0} is connected, so it is not lost: drain it instead [node_connected]")]
+    NodeConnected(String),
+    /// A node was declared lost before.
+    #[error(
+        "{0} was declared lost, for good: a node that takes its place gets a number of its own [node_lost]"
+    )]
+    NodeLost(String),
+    /// A node was not declared lost.
+    #[error("{0} was not declared lost [node_not_lost]")]
+    NodeNotLost(String),
+    /// A node has left.
+    #[error(
+        "{0} has left the network, for good: a node that takes its place gets a number of its own [node_closed]"
+    )]
+    NodeClosed(String),
+    /// There is nothing to settle.
+    #[error("nothing of what was named is in doubt at {0}: see `pinwheel node doubts` [nothing_in_doubt]")]
+    NothingInDoubt(String),
+    /// A note is too long.
+    #[error("a note has at most {0} bytes")]
+    NoteTooLong(usize),
+    /// The node's journal grew while its archive was read.
+    #[error("the node's journal has just grown: say it again [journal_moved]")]
+    JournalMoved,
+    /// A node leaves only by a drain.
+    #[error("{0} does not go offline: drain it first [node_not_drained]")]
+    NodeNotDrained(String),
+    /// A node that may leave runs.
+    #[error("{0} still runs: stop it once its drain is done [node_runs]")]
+    NodeRuns(String),
+    /// A node has not said that it stopped with nothing left.
+    #[error(
+        "{0} has not stopped with nothing left and all of its journal here: start it, wait for its drain, and end it with \
+         `pinwheel stop` [node_unfinished]"
+    )]
+    NodeUnfinished(String),
+    /// A node still holds stock, as far as the hub knows.
+    #[error("{name} still holds {pins} PINs, or a transfer to it is open [node_holds]")]
+    NodeHolds {
+        /// Which.
+        name: String,
+        /// How many.
+        pins: u64,
+    },
 }
 
 impl<S: Store, D: Disk> Hub<S, D> {
@@ -239,6 +312,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Command::FinishOrder(number) => self.finish_order(number),
             Command::AddNode { name } => self.add_node(name, random)?,
             Command::Drain { node, on } => self.drain_node(node, on),
+            Command::Lose { node, spent } => self.lose_node(node, &spent),
+            Command::WriteOff { node, variety, spans, note } => {
+                self.write_off(node, variety, spans.as_deref(), &note)
+            }
+            Command::CloseNode { node, spent } => self.close_node(node, &spent),
             Command::DrainHub { on } => Ok(self.drain_hub(on)),
         };
         self.stage(Output::Done { ticket, result });
@@ -463,6 +541,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
             taken: 0,
             returns: BTreeMap::new(),
             drain: None,
+            fate: Fate::Member,
+            heard_ms: 0,
+            farewell: None,
         };
         let node = Node::load(&row, Vec::new(), &*self.disk, &self.keys)?;
         self.nodes.insert(seller, node);

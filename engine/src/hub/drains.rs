@@ -1,6 +1,6 @@
 //! Going offline: a node, which gives all it has back first, and the hub, which gives all it has away first.
 
-use super::books::{Change, Drain, Place};
+use super::books::{Change, Drain, Fate, Place};
 use super::commands::{CommandError, Done};
 use super::{Hub, Output, Store};
 use crate::disk::Disk;
@@ -47,9 +47,15 @@ impl<S: Store, D: Disk> Hub<S, D> {
     pub(super) fn drain_node(&mut self, node: SellerId, on: bool) -> Result<Done, CommandError> {
         let (now_ms, varieties) = (self.now_ms, self.varieties());
         let live = self.nodes.get_mut(&node).ok_or(CommandError::NoSuchNode(node))?;
+        match live.fate {
+            Fate::Lost { .. } => return Err(CommandError::NodeLost(live.name.clone())),
+            Fate::Closed { .. } => return Err(CommandError::NodeClosed(live.name.clone())),
+            Fate::Member => {}
+        }
         if live.drain.is_some() == on {
             return Ok(Done::State);
         }
+        live.farewell = None;
         live.drain = on.then_some(Drain { since_ms: now_ms, moved: 0 });
         // What was promised to it is for others, if it leaves.
         let promised = std::mem::take(&mut live.grants);

@@ -1,6 +1,6 @@
 //! The hub's state machine: events in, one commit, effects out.
 
-use super::books::{BatchRow, Books, Change, MoveRow, NodeRow, Way};
+use super::books::{BatchRow, Books, Change, Fate, MoveRow, NodeRow, Way};
 use super::contents::Contents;
 use super::node::{Need, Node, open_transfers, unwrap_node_key};
 use super::orders::Supply;
@@ -212,12 +212,15 @@ impl<S: Store, D: Disk> Hub<S, D> {
             span: row.span,
             generation: row.generation,
         };
+        let (lost, doubts) = self.doubt_books();
         let returns = self.books.moves.values().filter(|row| row.way == Way::FromNode);
         HubBooks {
             blocks: self.books.blocks.values().map(block).collect(),
             pieces: self.books.pieces.values().map(piece).collect(),
             takers: self.books.nodes.values().map(taker).collect(),
             returned: returns.map(returned).collect(),
+            lost,
+            doubts,
         }
     }
 
@@ -231,6 +234,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(fault)) => {
                 self.handle_cut(from);
+                if fault == NodeFault::Closed {
+                    self.stage(Output::Send { node: from, message: ToNode::Closed });
+                }
                 self.stage(Output::Close { node: from, fault });
                 Ok(())
             }
@@ -243,8 +249,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// A node's connection is gone, with everything on its way.
     pub fn handle_cut(&mut self, node: SellerId) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.cut();
+        if let Some(live) = self.nodes.get_mut(&node) {
+            let was_there = live.greeted;
+            live.cut();
+            if was_there {
+                let row = live.row();
+                self.change(Change::Node(row));
+            }
         }
         // What was promised to it is for others.
         self.dirty.extend(self.varieties());
@@ -327,7 +338,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
     fn handle_message(&mut self, from: SellerId, message: ToHub) -> Result<Result<(), NodeFault>, HubError> {
         let epoch = self.books.epoch;
         let next_need = self.next_need;
+        let now_ms = self.now_ms;
         let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
+        node.heard_ms = now_ms;
         if let ToHub::Hello { node: named, hub_epoch, registry_version, registry_digest, .. } = message {
             if named != from {
                 return Ok(Err(NodeFault::Unknown));
@@ -335,10 +348,16 @@ impl<S: Store, D: Disk> Hub<S, D> {
             if hub_epoch > epoch {
                 return Err(HubError::OldCopy { node: from, ours: epoch, theirs: hub_epoch });
             }
+            if matches!(node.fate, Fate::Closed { .. }) {
+                return Ok(Err(NodeFault::Closed));
+            }
             self.handle_cut(from);
             if let Some(node) = self.nodes.get_mut(&from) {
                 node.greeted = true;
+                node.farewell = None;
                 node.hold(registry_version, registry_digest, self.registry.version(), self.now_ms);
+                let row = node.row();
+                self.change(Change::Node(row));
             }
             self.effects.push_back(Effect::Greet(from));
             return Ok(Ok(()));
@@ -381,6 +400,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.registry_held(from, version, digest);
                 Ok(())
             }
+            ToHub::Farewell { journal_end } => {
+                self.handle_farewell(from, journal_end);
+                Ok(())
+            }
             ToHub::Hello { .. } => Ok(()),
         };
         Ok(result)
@@ -392,7 +415,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let (request, is_known) = (need.request, self.registry.variety(need.variety).is_some());
         let stream = if need.is_urgent { Stream::Urgent } else { Stream::Bulk };
         let Some(live) = self.nodes.get_mut(&node) else { return Ok(()) };
-        if !is_known || !live.need(need)? {
+        let is_member = live.fate == Fate::Member;
+        if !is_known || !is_member || !live.need(need)? {
             self.stage(Output::Send { node, message: ToNode::Answered { stream, request, granted: 0 } });
         }
         Ok(())
@@ -462,9 +486,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let journal_acked = live.journal_acked;
         let mut send = |message| self.outputs.push_back(Output::Send { node, message });
         send(ToNode::Welcome { hub_epoch: self.books.epoch, pending, journal_acked });
-        let is_draining = live.drain.is_some();
+        let standing = match live.fate {
+            Fate::Lost { .. } => ToNode::Lost,
+            _ => ToNode::Drain { on: live.drain.is_some() },
+        };
         registry.into_iter().for_each(&mut send);
-        send(ToNode::Drain { on: is_draining });
+        send(standing);
         self.run_giver(node, Stream::Urgent, true)?;
         self.run_giver(node, Stream::Bulk, true)?;
         self.put_out(Output::Send { node, message: ToNode::Ready });
@@ -494,7 +521,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
                     Ok(()) => {
                         node.journal_acked += length;
                         node.journal.clear();
-                        counts.push((node.seller, std::mem::take(&mut node.sales), node.journal_acked));
+                        let late = std::mem::take(&mut node.late);
+                        if let Fate::Lost { given, .. } = &mut node.fate {
+                            *given = late.given.max(*given);
+                        }
+                        counts.push((node.seller, std::mem::take(&mut node.sales), late, node.journal_acked));
                         let change = Change::Node(node.row());
                         self.books.apply(&change);
                         self.changes.push(change);
@@ -514,8 +545,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.effects.push_back(Effect::Output(Output::Send { node: node.seller, message }));
             }
         }
-        for (node, count, position) in counts {
+        for (node, count, late, position) in counts {
             self.count_sales(node, &count, position);
+            self.settle_late(node, &late);
         }
         Ok(())
     }

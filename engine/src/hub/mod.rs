@@ -9,7 +9,9 @@ mod archive;
 pub mod books;
 mod commands;
 mod contents;
+pub mod doubts;
 mod drains;
+mod leaving;
 mod machine;
 mod node;
 pub mod orders;
@@ -26,6 +28,7 @@ mod tests;
 pub use allotting::Waiting;
 pub use archive::read_archive;
 pub use commands::{Command, CommandError, Done, NewKey, Terminals};
+pub use doubts::{DoubtRow, DoubtState, Spent};
 pub use drains::{HubDrain, NodeDrain};
 pub use machine::Hub;
 pub use orders::{OrderRow, OrderState, SupplierKind, Supply};
@@ -79,6 +82,11 @@ pub enum NodeFault {
     /// There is no such node.
     #[error("there is no such node")]
     Unknown,
+    /// The node has left the network.
+    #[error(
+        "this node has left the network for good, and needs a number of its own to join again [node_closed]"
+    )]
+    Closed,
     /// A message came before the hello.
     #[error("a message came before the hello")]
     HelloMissing,
@@ -211,6 +219,14 @@ pub enum Alarm {
     OrderPlacedAfterAll {
         /// Which order.
         number: OrderId,
+    },
+    /// A lost node's late journal tells of sales of what was written off. Nobody else has had it.
+    #[error("{pins} PINs that were written off at node {node:?} had been sold there: they count as sold")]
+    WrittenOffWasSold {
+        /// Which node.
+        node: SellerId,
+        /// How many.
+        pins: u64,
     },
     /// A node refused a segment; it is in the hub's inventory again.
     #[error("node {node:?} refused transfer {number}")]

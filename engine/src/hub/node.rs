@@ -1,7 +1,8 @@
 //! What the hub holds of one node while it runs.
 
 use super::archive::Archive;
-use super::books::{Books, Drain, NodeRow, Place};
+use super::books::{Books, Drain, Fate, NodeRow, Place};
+use super::doubts::Late;
 use super::registry::Held;
 use super::sales::Count;
 use super::{HubError, NodeFault};
@@ -60,6 +61,12 @@ pub(super) struct Node {
     pub(super) rests_until_ms: u64,
     /// Whether it is going offline.
     pub(super) drain: Option<Drain>,
+    /// Whether it belongs to the network.
+    pub(super) fate: Fate,
+    /// When it was last heard, in milliseconds of Unix time; 0: never.
+    pub(super) heard_ms: u64,
+    /// Where its journal ended when it stopped with nothing left, if it was not heard since.
+    pub(super) farewell: Option<u64>,
     pub(super) archive: Archive,
     /// The archive is committed up to here.
     pub(super) journal_acked: u64,
@@ -67,6 +74,8 @@ pub(super) struct Node {
     pub(super) journal: Vec<Bytes>,
     /// What they say of sales.
     pub(super) sales: Count,
+    /// What they say of what is in doubt, if it is lost.
+    pub(super) late: Late,
     /// Where the journal stands after them.
     pub(super) journal_chain: Chain,
     /// Whether a range came that is not answered yet.
@@ -177,11 +186,15 @@ impl Node {
             returns_open: u32::MAX,
             rests_until_ms: 0,
             drain: row.drain,
+            fate: row.fate,
+            heard_ms: row.heard_ms,
+            farewell: row.farewell,
             journal_chain: archive.chain(),
             archive,
             journal_acked: row.journal_acked,
             journal: Vec::new(),
             sales: Count::default(),
+            late: Late::default(),
             journal_heard: false,
             archive_after_ms: 0,
         })
@@ -201,6 +214,9 @@ impl Node {
             taken: self.taken.highest,
             returns: self.taken.outcomes.clone(),
             drain: self.drain,
+            fate: self.fate,
+            heard_ms: self.heard_ms,
+            farewell: self.farewell,
         }
     }
 
@@ -217,6 +233,7 @@ impl Node {
         self.recalls.clear();
         self.journal.clear();
         self.sales = Count::default();
+        self.late = Late::default();
         self.journal_chain = self.archive.chain();
         self.journal_heard = false;
     }
@@ -299,7 +316,14 @@ impl Node {
         if held >= JOURNAL_BYTES_MAX || bytes.is_empty() || !matches!(gap, Some(0 | SLOT_BYTES)) {
             return Ok(());
         }
-        self.journal_chain.admit_range(Position(from), bytes, &mut |_, record| self.sales.add(record))?;
+        let is_lost = matches!(self.fate, Fate::Lost { .. });
+        let (sales, late) = (&mut self.sales, &mut self.late);
+        self.journal_chain.admit_range(Position(from), bytes, &mut |_, record| {
+            sales.add(record);
+            if is_lost {
+                late.add(record);
+            }
+        })?;
         if gap == Some(SLOT_BYTES) {
             self.journal.push(Bytes::from_static(&[0; SLOT_BYTES as usize]));
         }

@@ -3,7 +3,7 @@
 //! No content travels: the hub has the file of every block. A node offers what it took from the hub, so the hub waits until it
 //! knows that the node did, and a piece is in one place in its books at any time.
 
-use super::books::{Change, MoveRow, PieceRow, Place, Way};
+use super::books::{Change, Fate, MoveRow, PieceRow, Place, Way};
 use super::machine::Effect;
 use super::node::Called;
 use super::{Alarm, Hub, HubError, NodeFault, Output, Store};
@@ -26,8 +26,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
         if is_new {
             let (variety, pins) = (offer.properties.variety, u64::from(offer.span.len()));
             let called = live.recalls.get(&offer.request).filter(|called| called.variety == variety);
-            let drained = live.drain.map(|_| Reason::NodeDrain { had: live.on_hand(variety) });
-            if let Some(reason) = called.map(|called| called.reason).or(drained) {
+            let had = live.on_hand(variety);
+            let leaves = match live.fate {
+                Fate::Lost { .. } => Some(Reason::NodeLost { had }),
+                _ => live.drain.map(|_| Reason::NodeDrain { had }),
+            };
+            if let Some(reason) = called.map(|called| called.reason).or(leaves) {
                 live.return_reasons.insert(offer.number, reason);
             }
             if let Some(reported) = live.stock.get_mut(&variety) {
@@ -96,6 +100,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
             }
             _ => return Ok(Verdict::Refuses("it is not that node's")),
         }
+        // What was lost comes back only with the journal that says so.
+        if let Some(Fate::Lost { given, .. }) = self.fate(node)
+            && given < offer.number
+        {
+            return Ok(Verdict::NotYet);
+        }
         let row = &self.books.blocks[&offer.span.block];
         if (row.properties, row.count) != (offer.properties, offer.block_count) {
             return Ok(Verdict::Refuses("its block is described otherwise"));
@@ -128,9 +138,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
                     continue;
                 }
                 TakerAction::Taken(offer) => {
-                    let variety = self.shelf.put(&self.books, offer.span);
+                    let variety = self.shelve(offer.span);
                     self.dirty.insert(variety);
-                    if self.nodes.get(&node).is_some_and(|live| live.drain.is_some()) {
+                    let leaves = |live: &super::node::Node| live.drain.is_some() || live.fate != Fate::Member;
+                    if self.nodes.get(&node).is_some_and(leaves) {
                         *self.to_pass_on.entry(variety).or_default() += u64::from(offer.span.len());
                     }
                     continue;
@@ -171,8 +182,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                     self.change(Change::Piece(PieceRow { span, ..whole }));
                 }
             }
-            let (span, generation, place) = (fact.span, fact.generation, Place::Hub);
-            self.change(Change::Piece(PieceRow { span, generation, place }));
+            self.own_again(node, fact.span, fact.generation);
             self.note_move(Way::FromNode, node, &fact, reason);
         }
         self.stage_effect(Effect::Returned(node, fact.number));

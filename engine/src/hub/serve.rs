@@ -113,13 +113,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
         while let Some(action) = self.nodes.get_mut(&node).and_then(|live| live.giver(stream).poll_action()) {
             let message = match action {
                 GiverAction::Record(Record::Settled { transfer, accepted }) => {
-                    let place = if accepted {
-                        Place::Given { node, stream, number: transfer.number, settled: true }
-                    } else {
-                        Place::Hub
-                    };
                     let (span, generation) = (transfer.span, transfer.generation);
-                    self.change(Change::Piece(PieceRow { span, generation, place }));
+                    if accepted {
+                        let place = Place::Given { node, stream, number: transfer.number, settled: true };
+                        self.change(Change::Piece(PieceRow { span, generation, place }));
+                    } else {
+                        self.own_again(node, span, generation);
+                    }
                     self.stage_effect(Effect::Settled(node, stream, transfer.number));
                     continue;
                 }
@@ -184,7 +184,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.dirty.insert(fact.variety);
         let Some(live) = self.nodes.get_mut(&node).filter(|_| !accepted) else { return };
         live.rests_until_ms = self.now_ms + REFUSED_REST_MS;
-        self.shelf.put(&self.books, fact.span);
+        self.shelve(fact.span);
         self.put_out(Output::Alarm(Alarm::Refused { node, number: fact.number }));
     }
 

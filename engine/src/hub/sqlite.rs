@@ -1,5 +1,6 @@
 //! The hub's books in an embedded SQLite database. `spec/hub.md` lists the tables.
 
+mod doubts;
 mod orders;
 
 use super::books::{
@@ -124,12 +125,15 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::Node(n) => to
             .prepare_cached(
                 "INSERT INTO node (seller, name, wrapped_key, bulk_given, urgent_given, journal_acked, returns_taken, \
-                 returns, drain_since_ms, drain_moved) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                 returns, drain_since_ms, drain_moved, fate, fate_at_ms, fate_given, heard_ms, farewell) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                  ON CONFLICT (seller) DO UPDATE SET name = excluded.name, \
                  wrapped_key = excluded.wrapped_key, bulk_given = excluded.bulk_given, \
                  urgent_given = excluded.urgent_given, journal_acked = excluded.journal_acked, \
                  returns_taken = excluded.returns_taken, returns = excluded.returns, \
-                 drain_since_ms = excluded.drain_since_ms, drain_moved = excluded.drain_moved",
+                 drain_since_ms = excluded.drain_since_ms, drain_moved = excluded.drain_moved, \
+                 fate = excluded.fate, fate_at_ms = excluded.fate_at_ms, fate_given = excluded.fate_given, \
+                 heard_ms = excluded.heard_ms, farewell = excluded.farewell",
             )?
             .execute(params![
                 n.seller.0,
@@ -141,7 +145,12 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                 signed(n.taken),
                 encode_returns(&n.returns),
                 n.drain.map(|drain| signed(drain.since_ms)),
-                n.drain.map(|drain| signed(drain.moved))
+                n.drain.map(|drain| signed(drain.moved)),
+                doubts::fate_columns(n.fate).0,
+                doubts::fate_columns(n.fate).1,
+                doubts::fate_columns(n.fate).2,
+                signed(n.heard_ms),
+                n.farewell.map(signed)
             ]),
         Change::Batch(b) => to
             .prepare_cached(
@@ -164,14 +173,14 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         }
         Change::Piece(p) => {
             let (node, stream, number, settled) = match p.place {
-                Place::Hub => (None, None, None, None),
+                Place::Hub | Place::Withdrawn => (None, None, None, None),
                 Place::Given { node, stream, number, settled } => {
                     (Some(node.0), Some(stream as u8), Some(signed(number)), Some(settled))
                 }
             };
             to.prepare_cached(
-                "INSERT OR REPLACE INTO piece (block, first, past, generation, node, stream, number, settled) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO piece (block, first, past, generation, node, stream, number, settled, \
+                 withdrawn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 signed(p.span.block.0),
@@ -181,11 +190,14 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                 node,
                 stream,
                 number,
-                settled
+                settled,
+                p.place == Place::Withdrawn
             ])
         }
         Change::Order(row) => orders::write_order(to, row),
         Change::Sales(row) => orders::write_sales(to, row),
+        Change::Doubt(row) => doubts::write(to, row),
+        Change::ForgetDoubt(node, block, first) => doubts::forget(to, *node, *block, *first),
         Change::Counted(node, position) => orders::write_counted(to, *node, *position),
         Change::Move(m) => to
             .prepare_cached(
@@ -265,7 +277,7 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
         nodes: table(
             from,
             "SELECT seller, name, wrapped_key, bulk_given, urgent_given, journal_acked, returns_taken, returns, \
-             drain_since_ms, drain_moved FROM node",
+             drain_since_ms, drain_moved, fate, fate_at_ms, fate_given, heard_ms, farewell FROM node",
             |row| read_node(row).map(|row| (row.seller, row)),
         )?,
         batches: table(
@@ -296,12 +308,13 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
         )?,
         pieces: table(
             from,
-            "SELECT block, first, past, generation, node, stream, number, settled FROM piece",
+            "SELECT block, first, past, generation, node, stream, number, settled, withdrawn FROM piece",
             |row| read_piece(row).map(|piece| ((piece.span.block, piece.span.start), piece)),
         )?,
         orders: orders::read_orders(from)?,
         sales: orders::read_sales(from)?,
         counted: orders::read_counted(from)?,
+        doubts: doubts::read(from)?,
     })
 }
 
@@ -345,6 +358,7 @@ fn read_variety(row: &Row<'_>) -> Result<Variety, StoreError> {
 fn read_piece(row: &Row<'_>) -> Result<PieceRow, StoreError> {
     let span = Span { block: BlockId(unsigned(row.get(0)?)), start: row.get(1)?, end: row.get(2)? };
     let place = match row.get(4)? {
+        None if row.get(8)? => Place::Withdrawn,
         None => Place::Hub,
         Some(node) => Place::Given {
             node: SellerId(node),
@@ -366,6 +380,9 @@ fn read_node(row: &Row<'_>) -> Result<NodeRow, StoreError> {
         taken: unsigned(row.get(6)?),
         returns: decode_returns(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?)?,
         drain: read_drain(row, 8)?,
+        fate: doubts::read_fate(row, 10)?,
+        heard_ms: unsigned(row.get(13)?),
+        farewell: row.get::<_, Option<i64>>(14)?.map(unsigned),
     })
 }
 
@@ -440,7 +457,7 @@ fn unsigned(number: i64) -> u64 {
 }
 
 /// Each brings the tables from one version, kept in `user_version`, to the next. None is ever changed once released.
-const MIGRATIONS: &[&str] = &[BOOKS, MOVES, orders::MIGRATION];
+const MIGRATIONS: &[&str] = &[BOOKS, MOVES, orders::MIGRATION, doubts::MIGRATION];
 
 const BOOKS: &str = "
     CREATE TABLE hub (

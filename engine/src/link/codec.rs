@@ -86,6 +86,7 @@ impl LinkMessage for ToHub {
             | Self::Offer(_)
             | Self::Ready
             | Self::Recalled { .. }
+            | Self::Farewell { .. }
             | Self::RegistryHeld { .. } => Channel::Control,
         }
     }
@@ -112,6 +113,7 @@ impl LinkMessage for ToHub {
             Self::Offer(offer) => Encoded::fields(OFFER_UP, to.offer(offer)),
             Self::Ready => Encoded::fields(READY_UP, to),
             Self::Recalled { recall, count } => Encoded::fields(RECALLED, to.u64(*recall).u32(*count)),
+            Self::Farewell { journal_end } => Encoded::fields(FAREWELL_UP, to.u64(*journal_end)),
             Self::RegistryHeld { version, digest } => {
                 Encoded::fields(REGISTRY_HELD, to.u64(*version).u64(*digest))
             }
@@ -138,6 +140,7 @@ impl LinkMessage for ToHub {
             OFFER_UP => Self::Offer(from.offer()?),
             READY_UP => Self::Ready,
             RECALLED => Self::Recalled { recall: from.u64()?, count: from.u32()? },
+            FAREWELL_UP => Self::Farewell { journal_end: from.u64()? },
             REGISTRY_HELD => Self::RegistryHeld { version: from.u64()?, digest: from.u64()? },
             _ => return Err(NotUnderstood("no such kind goes to the hub")),
         };
@@ -149,7 +152,7 @@ impl LinkMessage for ToHub {
         match kind {
             JOURNAL => Some(8 + RANGE_BYTES_MAX),
             REPORT => Some(REPORT_BYTES_MAX),
-            HELLO..=REGISTRY_HELD => Some(SHORT_BYTES_MAX),
+            HELLO..=FAREWELL_UP => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
@@ -177,7 +180,10 @@ impl LinkMessage for ToNode {
             | Self::Recall { .. }
             | Self::Progress { .. }
             | Self::Answer { .. }
-            | Self::Drain { .. } => Channel::Control,
+            | Self::Drain { .. }
+            | Self::Lost
+            | Self::Farewell
+            | Self::Closed => Channel::Control,
         }
     }
 
@@ -214,6 +220,9 @@ impl LinkMessage for ToNode {
                 Encoded::fields(ANSWER_DOWN, to.stream(*stream).u64(*number).u8(u8::from(*accepted)))
             }
             Self::Drain { on } => Encoded::fields(DRAIN, to.u8(u8::from(*on))),
+            Self::Lost => Encoded::fields(LOST, to),
+            Self::Farewell => Encoded::fields(FAREWELL_DOWN, to),
+            Self::Closed => Encoded::fields(CLOSED, to),
         }
     }
 
@@ -250,6 +259,9 @@ impl LinkMessage for ToNode {
                 Self::Answer { stream: from.stream()?, number: from.u64()?, accepted: from.flag()? }
             }
             DRAIN => Self::Drain { on: from.flag()? },
+            LOST => Self::Lost,
+            CLOSED => Self::Closed,
+            FAREWELL_DOWN => Self::Farewell,
             _ => return Err(NotUnderstood("no such kind goes to a node")),
         };
         from.end()?;
@@ -260,7 +272,7 @@ impl LinkMessage for ToNode {
         match kind {
             CHUNK => Some(CHUNK_HEAD_BYTES + CHUNK_BYTES_MAX as usize),
             REGISTRY | REGISTRY_DELTA => Some(REGISTRY_BYTES_MAX),
-            WELCOME..=DRAIN => Some(SHORT_BYTES_MAX),
+            WELCOME..=FAREWELL_DOWN => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
@@ -278,6 +290,7 @@ const OFFER_UP: u16 = 0x0008;
 const READY_UP: u16 = 0x0009;
 const RECALLED: u16 = 0x000a;
 const REGISTRY_HELD: u16 = 0x000b;
+const FAREWELL_UP: u16 = 0x000c;
 
 // Kinds of messages to a node, without gap.
 const WELCOME: u16 = 0x0101;
@@ -293,6 +306,9 @@ const PROGRESS_DOWN: u16 = 0x010a;
 const ANSWER_DOWN: u16 = 0x010b;
 const DRAIN: u16 = 0x010c;
 const REGISTRY_DELTA: u16 = 0x010d;
+const LOST: u16 = 0x010e;
+const CLOSED: u16 = 0x010f;
+const FAREWELL_DOWN: u16 = 0x0110;
 
 /// Rows of a change that goes over the control connection at most.
 const DELTA_ROWS_SMALL: usize = 1_000;

@@ -100,6 +100,12 @@ pub enum ToHub {
         /// How many PINs were offered for it; less than asked for: the node has no more.
         count: u32,
     },
+    /// The node stops: it goes offline or was declared lost, has nothing left, and all of its journal is acknowledged. The last
+    /// message of a node.
+    Farewell {
+        /// Where its journal ends.
+        journal_end: u64,
+    },
     /// The node holds a registry durably.
     RegistryHeld {
         /// Its version.
@@ -224,6 +230,13 @@ pub enum ToNode {
         /// Whether it is.
         on: bool,
     },
+    /// The node was declared lost: from now on it sells nothing, hands in its journal and gives all its stock back, for good.
+    /// Sent in place of [`ToNode::Drain`] with every welcome.
+    Lost,
+    /// The node's farewell is durable here: it may end.
+    Farewell,
+    /// The node has left the network: it answers nobody any more. The hub closes the link behind it.
+    Closed,
 }
 
 /// One transfer as it is offered.

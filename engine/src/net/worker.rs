@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::pool::Range;
 use crate::registry::{Registry, State};
-use crate::seller::{Asker, Lookup, Sealed, Seller};
+use crate::seller::{Asker, Lookup, Sealed, Seller, Service};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
@@ -41,8 +41,8 @@ pub enum WorkerMessage<S> {
     OutOfStock(VarietyId),
     /// A registry that is in force from now on.
     Registry(Arc<Registry>),
-    /// Whether the node is going offline: nothing new is sold then.
-    Drain(bool),
+    /// What terminals may have of the node from now on.
+    Service(Service),
     /// What the history says.
     Found(Lookup, Option<Outcome>),
     /// Finish what is in flight, send the terminals away and end.
@@ -236,7 +236,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                         }
                     }
                 }
-                WorkerMessage::Drain(on) => seller.handle_drain(on, sessions),
+                WorkerMessage::Service(service) => seller.handle_service(service, sessions),
                 WorkerMessage::Found(lookup, outcome) => {
                     seller.handle_found(&lookup, outcome, now, sessions);
                 }

@@ -30,8 +30,8 @@ mod tests;
 pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
 pub use office::{
-    Delivered, DrainStatus, HubStatus, Move, NodeStatus, NotDone, Office, SellerStatus, Status, StockStatus,
-    VarietyStatus, WaitingStatus,
+    Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, Move, NodeStatus, NotDone,
+    Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus, WaitingStatus, Which,
 };
 
 use crate::commit::Wake;

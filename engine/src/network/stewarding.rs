@@ -11,7 +11,7 @@ use crate::journal::{JournalReader, Position};
 use crate::link::{ToHub, ToNode};
 use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
 use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
-use crate::steward::{Content, Shipping, Steward, StewardAction, TICK_MS};
+use crate::steward::{Content, NodePlace, Shipping, Steward, StewardAction, TICK_MS};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
 use std::sync::Arc;
@@ -180,10 +180,14 @@ impl Desk {
                 self.send(range);
             }
             if let Some(by_ms) = stop_by_ms
-                && (self.shipping.unreported_bytes() == 0 || now.monotonic_ms >= by_ms)
                 && self.records.durable() == self.records.submitted()
             {
-                return Ok(());
+                let is_reported = self.shipping.unreported_bytes() == 0;
+                let waits = is_reported && self.steward.handle_stop(self.shipping.durable().0, &now)?;
+                self.act()?;
+                if now.monotonic_ms >= by_ms || (is_reported && !waits) {
+                    return Ok(());
+                }
             }
         }
     }
@@ -244,11 +248,19 @@ impl Desk {
                     }
                     self.front.registry(registry);
                 }
-                StewardAction::Drain(on) => {
+                StewardAction::Service(service) => {
                     for worker in &self.workers {
-                        worker.send(WorkerMessage::Drain(on));
+                        worker.send(WorkerMessage::Service(service));
                     }
                 }
+                StewardAction::Place(NodePlace::Lost) => tracing::error!(
+                    "the operator of the hub has declared this seller lost, for good: it sells nothing more, hands in its \
+                     journal and gives back what it has [declared_lost]"
+                ),
+                StewardAction::Place(NodePlace::Left) => tracing::warn!(
+                    "this seller has left the network: it answers nobody unless the hub takes it back [node_closed]"
+                ),
+                StewardAction::Place(NodePlace::Member) => {}
                 StewardAction::Acknowledged { position } => {
                     let durable = self.reader.durable().0;
                     if position > durable {

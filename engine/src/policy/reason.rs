@@ -78,6 +78,11 @@ pub enum Reason {
         /// What it had.
         had: u64,
     },
+    /// Node to hub: it was declared lost, is there again, and gives back what it has not sold.
+    NodeLost {
+        /// What it had.
+        had: u64,
+    },
     /// Hub to node: what came back from a node that is going offline is passed on.
     PassedOn {
         /// What the receiver had, and what was on its way to it.
@@ -137,6 +142,13 @@ impl fmt::Display for Reason {
                 write!(f, "it had {had}, above its high mark {high}, and keeps its target {target}")
             }
             Self::NodeDrain { had } => write!(f, "it goes offline and returns all it has, {}", Pins(had)),
+            Self::NodeLost { had } => {
+                write!(
+                    f,
+                    "it was declared lost, came back with its journal, and returns what it has, {}",
+                    Pins(had)
+                )
+            }
             Self::PassedOn { held, target } => {
                 write!(f, "passed on from a seller that goes offline; it had {held} of its target {target}")
             }

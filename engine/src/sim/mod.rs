@@ -507,6 +507,7 @@ impl World {
             }
             for piece in hub.pieces.iter().filter(|piece| within(piece.span, pin)) {
                 match piece.place {
+                    Place::Withdrawn => places.push("written off"),
                     Place::Hub => places.push("at the hub"),
                     Place::Given { node, stream, number, .. } => {
                         let taken = ledgers[&node].taken(stream);

@@ -202,6 +202,21 @@ impl Node {
         self.steward.handle_connected(self.shipping.acknowledged().0);
     }
 
+    /// The pipe to the hub is cut, and stays so.
+    #[cfg(test)]
+    pub(super) fn handle_unlinked(&mut self) {
+        self.to_hub.clear();
+        self.steward.handle_cut();
+        self.shipping.handle_cut();
+    }
+
+    /// The node is about to stop in good order. Whether it may say that it has nothing left, and does.
+    #[cfg(test)]
+    pub(super) fn take_leave(&mut self, now: &Now) -> bool {
+        let is_reported = self.shipping.unreported_bytes() == 0;
+        is_reported && self.steward.handle_stop(self.shipping.durable().0, now).is_ok_and(|said| said)
+    }
+
     /// One of the node's threads does its next step.
     ///
     /// # Errors
@@ -304,9 +319,10 @@ impl Node {
                 StewardAction::Acknowledged { position } => {
                     self.shipping.handle_acknowledged(Position(position));
                 }
-                StewardAction::Drain(on) => {
+                StewardAction::Place(_) => {}
+                StewardAction::Service(service) => {
                     for Worker { seller, held, .. } in &mut self.workers {
-                        seller.handle_drain(on, held);
+                        seller.handle_service(service, held);
                         held.settle(seller.made());
                     }
                 }

@@ -2,6 +2,7 @@
 //! sells what, who goes offline when.
 
 mod drains;
+mod lost;
 mod moves;
 
 use super::site::Site;
@@ -17,6 +18,7 @@ use crate::policy::Levels;
 use crate::seller::Asker;
 use crate::stock::NodeKeys;
 use crate::time::Now;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use wire::message::{Attempt, LaterReason, Reply, Request, Vend};
 
@@ -34,6 +36,8 @@ struct Net {
     /// Whether the hub is there.
     is_up: bool,
     sites: Vec<Site>,
+    /// Sites that the hub cannot reach.
+    away: BTreeSet<usize>,
     /// Sequences used by each site's terminal.
     used: Vec<u64>,
     fingerprints: HeapFingerprints,
@@ -80,6 +84,7 @@ impl Net {
             hub,
             is_up,
             sites,
+            away: BTreeSet::new(),
             used,
             fingerprints,
             minted: 0,
@@ -140,15 +145,19 @@ impl Net {
         self.pass(20);
         let mut busy = false;
         for at in 0..self.sites.len() {
+            let is_away = self.away.contains(&at);
             let site = &mut self.sites[at];
+            if is_away {
+                site.to_node.clear();
+            }
             (0..STEPS_PER_TURN).for_each(|_| site.node.step(&mut self.dice, &self.now).unwrap());
             while let Some(message) = site.to_node.pop_front() {
                 busy |= !matches!(message, ToNode::JournalAcked { .. });
                 site.node.handle_message(message, &self.now).unwrap();
             }
             while let Some(message) = site.node.to_hub.pop_front() {
-                busy |= !matches!(message, ToHub::Report(_) | ToHub::Journal { .. });
-                if self.is_up {
+                busy |= !is_away && !matches!(message, ToHub::Report(_) | ToHub::Journal { .. });
+                if self.is_up && !is_away {
                     self.hub.handle_link(site.seller, message, self.now.unix_ms).unwrap();
                 }
             }
@@ -241,6 +250,19 @@ impl Net {
     fn set_levels(&mut self, site: usize, (low, target, high): (u64, u64, u64)) {
         self.sites[site].levels = Levels::new(low, target, high).unwrap();
         self.restart(site);
+    }
+
+    /// The hub cannot reach a site any more, nor it the hub.
+    fn leave(&mut self, site: usize) {
+        self.away.insert(site);
+        self.hub.handle_cut(self.sites[site].seller);
+        self.sites[site].node.handle_unlinked();
+    }
+
+    /// It can again.
+    fn come_back(&mut self, site: usize) {
+        self.away.remove(&site);
+        self.sites[site].reconnect();
     }
 
     fn restart(&mut self, site: usize) {

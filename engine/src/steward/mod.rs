@@ -10,6 +10,7 @@
 mod asking;
 mod content;
 mod levels;
+mod place;
 mod registry;
 mod reporting;
 mod returns;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use content::Content;
 pub use levels::LevelRules;
+pub use place::NodePlace;
 pub use shipping::Shipping;
 pub use taking::SegmentWrite;
 
@@ -36,12 +38,13 @@ use crate::link::{ToHub, ToNode};
 use crate::pool::{Range, Shelf, Shelves};
 use crate::registry::Registry;
 use crate::registry::sealed::SealedError;
-use crate::seller::Library;
+use crate::seller::{Library, Service};
 use crate::stock::keys::WrongWrapping;
 use crate::stock::{NodeKeys, SegmentError};
 use crate::time::Now;
 use crate::transfer::{Giver, Taker, TransferFault};
 use levels::Needs;
+use place::{Leave, PLACE_FILE};
 pub use registry::stored_registry;
 use registry::{REGISTRY_FILE, RegistryCopy};
 use returns::{RETURNS, Recalling};
@@ -70,7 +73,14 @@ pub struct Steward<D: Disk> {
     giver: Giver,
     /// What upstream has called back and has not been told the end of.
     recalls: VecDeque<Recalling>,
-    /// Whether the node is going offline.
+    /// Whether the node belongs to the network.
+    place: NodePlace,
+    /// A full disk did not take that yet.
+    place_unstored: bool,
+    leave: Leave,
+    /// What terminals may have of it.
+    service: Service,
+    /// Whether the node is going offline: nothing new is sold.
     draining: bool,
     rules: LevelRules,
     sales: Sales,
@@ -127,8 +137,10 @@ pub enum StewardAction<D: Disk> {
         /// The position.
         position: u64,
     },
-    /// Tell all workers whether the node is going offline, and so sells nothing new.
-    Drain(bool),
+    /// Tell all workers what terminals may have of the node.
+    Service(Service),
+    /// Tell the operator that the node was declared lost, or has left.
+    Place(NodePlace),
     /// Upstream broke the protocol: drop the link and tell the operator. Selling goes on.
     Drop(TransferFault),
 }
@@ -163,6 +175,9 @@ pub enum StewardError {
         /// What was seen.
         seen: u64,
     },
+    /// The file with the node's place in the network is damaged.
+    #[error("{PLACE_FILE} is damaged: restore it from a copy")]
+    Place,
     /// The file with the hub's epoch is damaged.
     #[error("{HUB_EPOCH_FILE} is damaged: restore it from a copy")]
     HubEpoch,
@@ -218,6 +233,7 @@ impl<D: Disk> Steward<D> {
     ) -> Result<Self, StewardError> {
         let registry = RegistryCopy::open(Arc::clone(&disk), &keys)?;
         let hub_epoch = state::load(&*disk)?;
+        let place = place::load(&*disk)?;
         let taker = |stream| {
             let taken = ledger.taken(stream);
             Taker::new(stream, taken.highest, taken.outcomes.values().copied())
@@ -236,6 +252,10 @@ impl<D: Disk> Steward<D> {
             takers: [taker(Stream::Bulk), taker(Stream::Urgent)],
             giver,
             recalls: VecDeque::new(),
+            place,
+            place_unstored: false,
+            leave: Leave::NotTaken,
+            service: Service::Open,
             draining: false,
             rules,
             sales: Sales::new(ledger),
@@ -261,6 +281,10 @@ impl<D: Disk> Steward<D> {
             for &(start, end) in holding.in_stock().intervals() {
                 steward.stock(&shelf, start, end);
             }
+        }
+        if place != NodePlace::Member {
+            steward.actions.push_back(StewardAction::Place(place));
+            steward.serve(place.service());
         }
         Ok(steward)
     }
@@ -315,6 +339,7 @@ impl<D: Disk> Steward<D> {
     /// The connection to upstream is gone, with everything on its way.
     pub fn handle_cut(&mut self) {
         self.link = Link::Down;
+        self.leave = Leave::NotTaken;
         self.actions.retain(|action| !matches!(action, StewardAction::Send(_)));
         self.takers.iter_mut().for_each(Taker::handle_cut);
         self.giver.handle_cut();
@@ -372,7 +397,16 @@ impl<D: Disk> Steward<D> {
             ToNode::Answer { stream: RETURNS, number, accepted } => {
                 self.handle_answer(number, accepted, now);
             }
-            ToNode::Drain { on } => self.handle_drain(on),
+            ToNode::Drain { on } => self.handle_drain(on, now)?,
+            ToNode::Lost => {
+                self.set_place(NodePlace::Lost, now)?;
+                self.serve(NodePlace::Lost.service());
+            }
+            ToNode::Closed => {
+                self.set_place(NodePlace::Left, now)?;
+                self.serve(NodePlace::Left.service());
+            }
+            ToNode::Farewell => self.leave = Leave::Taken,
             // It has offered nothing in the other stream, and waits for nobody's progress.
             ToNode::Answer { .. } | ToNode::Progress { .. } => {}
         }

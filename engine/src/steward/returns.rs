@@ -3,14 +3,14 @@
 //! PINs are cut from the back of lanes, one range at a time and only when a transfer may be opened for it, so that nothing
 //! waits outside both the lanes and a transfer. Workers claim from the front meanwhile: what they have is sold.
 
-use super::{Content, Recorded, Steward, StewardAction};
+use super::{Content, NodePlace, Recorded, Steward, StewardAction, StewardError};
 use crate::disk::Disk;
 use crate::ids::{Span, VarietyId};
 use crate::journal::Record;
 use crate::journal::record::{Stream, TransferFact, WithdrawReason};
 use crate::link::{Offer, ToHub};
 use crate::pool::Shelf;
-use crate::seller::Sealed;
+use crate::seller::{Sealed, Service};
 use crate::stock::segment::checksum;
 use crate::time::Now;
 use crate::transfer::{GiverAction, TransferFault};
@@ -41,18 +41,10 @@ impl<D: Disk> Steward<D> {
     }
 
     /// Upstream says whether this node goes offline.
-    pub(super) fn handle_drain(&mut self, on: bool) {
-        if on == self.draining {
-            return;
-        }
-        self.draining = on;
-        self.report_at_ms = 0;
-        if on {
-            // Who waits is told to come back, and finds another seller.
-            self.waiting.clear();
-        }
-        self.actions.push_back(StewardAction::Drain(on));
-        self.give_back();
+    pub(super) fn handle_drain(&mut self, on: bool, now: &Now) -> Result<(), StewardError> {
+        self.set_place(NodePlace::Member, now)?;
+        self.serve(if on { Service::Draining } else { Service::Open });
+        Ok(())
     }
 
     /// Upstream's durable answer to an offer.

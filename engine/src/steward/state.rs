@@ -61,6 +61,10 @@ impl<D: Disk> Steward<D> {
             let written = self.disk.write(HUB_EPOCH_FILE, &[&self.hub_epoch.to_le_bytes()]);
             self.epoch_unstored = !self.stored(written, now)?;
         }
+        if self.place_unstored {
+            let written = self.store_place();
+            self.place_unstored = !self.stored(written, now)?;
+        }
         if self.registry.is_behind() {
             let written = self.registry.store();
             if self.stored(written, now)? {

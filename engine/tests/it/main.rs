@@ -8,6 +8,7 @@ mod full;
 mod hostile;
 mod killed;
 mod lifecycle;
+mod lost;
 mod network;
 mod orders;
 mod pool;

@@ -33,18 +33,18 @@ fn settle(hub: &Process, servers: &[&Process], sold: &[String]) {
 }
 
 /// Whether a server can sell so many PINs of its first variety.
-fn holds(server: &Status, pins: u64) -> bool {
+pub(crate) fn holds(server: &Status, pins: u64) -> bool {
     server.varieties.first().is_some_and(|variety| variety.sellable == pins)
 }
 
 /// Sells one PIN of a product; its serial.
-fn sell(server: &Process, key: &KeyRow, sequence: u64, product: u32) -> String {
+pub(crate) fn sell(server: &Process, key: &KeyRow, sequence: u64, product: u32) -> String {
     let mut till = server.till(key);
     let sold = till.sell(Attempt::First, sequence, (product, 1000)).unwrap();
     String::from_utf8_lossy(sold.serial.as_bytes()).into_owned()
 }
 
-fn node(status: &Status, seller: u32) -> NodeStatus {
+pub(crate) fn node(status: &Status, seller: u32) -> NodeStatus {
     let nodes = &status.hub.as_ref().unwrap().nodes;
     nodes.iter().find(|node| node.seller == seller).unwrap().clone()
 }

@@ -14,7 +14,7 @@ type Sales = HashMap<(u64, u64), u64>;
 
 fn told_to_operators(data: &Path, since: u64) -> (Vec<SequenceFact>, u64) {
     let mut facts = Vec::new();
-    let request = Request::Sequences { seller: None, since, terminals: Vec::new() };
+    let request = Request::Sequences { seller: None, name: None, since, terminals: Vec::new() };
     let reply = ask(data, &request, None, |part| match part {
         Reply::Sequences { rows } => facts.extend(rows),
         other => panic!("{other:?}"),

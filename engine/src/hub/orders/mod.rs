@@ -95,9 +95,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let spoilt = self.shelf.spoilt(variety, self.now_ms, life_days);
         let sales = self.books.sales.get(&variety);
         let gone = sales.map_or(0, |row| row.gone);
+        let out = gone + spoilt + self.doubtful(variety);
         let orders = self.books.orders.values().filter(|order| order.variety == variety);
         NetworkStock {
-            on_hand: received.saturating_sub(gone).saturating_sub(spoilt),
+            on_hand: received.saturating_sub(out),
             on_order: orders.map(OrderRow::missing).sum(),
             queued: self.queued(variety),
             sold: sales.map_or(0, |row| row.sold_lately(self.now_ms)),

@@ -1,10 +1,11 @@
 //! Hub and seller through crashes, cuts and refusals, over memory and over SQLite.
 
-use super::super::books::{Books, Change, Place};
+use super::super::books::{Books, Change, Fate, Place};
 use super::*;
 use crate::audit::{ReturningBook, SegmentBook, SellerBooks};
 use crate::disk::{lock::DirLock, mapped::MappedDisk};
 use crate::hub::orders::SupplierKind;
+use crate::hub::{DoubtState, Spent};
 use crate::ids::OrderId;
 use crate::journal::record::{Record, TransferFact};
 use crate::link::Offer;
@@ -106,7 +107,7 @@ impl Seller {
 }
 
 /// A return as the seller offers it, with the right checksum or a wrong one.
-fn return_offer(disk: &HeapDisk, fact: &TransferFact, is_right: bool) -> Offer {
+pub(super) fn return_offer(disk: &HeapDisk, fact: &TransferFact, is_right: bool) -> Offer {
     let file = SegmentFile::open(disk, &block_path(fact.span.block)).unwrap();
     let records = file.records(fact.span.start, fact.span.end).unwrap();
     Offer {
@@ -308,7 +309,6 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
         bench.tell(ToHub::Offer(return_offer(&bench.disk, &fact, is_right)));
     }
     bench.command(Command::Drain { node: NODE, on: true }).unwrap();
-    bench.command(Command::DrainHub { on: true }).unwrap();
     let mut journal = archive::NodeJournal::new();
     bench.hub.handle_supply(orders::supply(SupplierKind::Spool), NOW_MS);
     bench.sell(&mut journal, 3);
@@ -316,15 +316,54 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     let mut named = bench.prepare(1, &[(1, 0)]);
     named.source = Source { order: OrderId(1), digest: u128::MAX - 1, name: "blue/order-000001.csv".into() };
     bench.command(Command::Deliver(named)).unwrap();
+    bench.deliver(2, &[(10, 0)]);
+    let mut add = |name: &str| match bench.command(Command::AddNode { name: name.into() }) {
+        Ok(Done::Node { seller, .. }) => seller,
+        other => panic!("{other:?}"),
+    };
+    let [lost, left] = ["lost", "left"].map(&mut add);
+    bench.hub.handle_link(lost, hello_of(lost, 0), NOW_MS).unwrap();
+    let need = ToHub::Need { request: 1, variety: VarietyId(2), count: 5 };
+    bench.hub.handle_link(lost, need, NOW_MS).unwrap();
+    bench.hub.commit().unwrap();
+    bench.sent();
+    bench.hub.handle_cut(lost);
+    bench.command(Command::Lose { node: lost, spent: Spent::default() }).unwrap();
+    let whole = bench.hub.doubts_of(lost).next().unwrap().span;
+    let spans = Some(vec![Span { end: whole.end - 2, ..whole }]);
+    let note = "flood — no disk".to_owned();
+    bench.command(Command::WriteOff { node: lost, variety: None, spans, note }).unwrap();
+    bench.hub.handle_link(lost, hello_of(lost, 0), NOW_MS).unwrap();
+    bench.hub.commit().unwrap();
+    bench.sent();
+    let refused = ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: false };
+    bench.hub.handle_link(lost, refused, NOW_MS).unwrap();
+    bench.hub.commit().unwrap();
+    bench.sent();
+    bench.command(Command::Drain { node: left, on: true }).unwrap();
+    for message in [hello_of(left, 0), ToHub::Farewell { journal_end: 0 }] {
+        bench.hub.handle_link(left, message, NOW_MS).unwrap();
+    }
+    bench.hub.commit().unwrap();
+    bench.sent();
+    bench.hub.handle_cut(left);
+    bench.command(Command::CloseNode { node: left, spent: Spent::default() }).unwrap();
+    bench.command(Command::DrainHub { on: true }).unwrap();
     let (before, registry) = (bench.hub.books.clone(), Arc::clone(bench.hub.registry()));
 
     let mut again = store.clone();
     let loaded = again.load().unwrap();
     assert_eq!(loaded, Books { epoch: before.epoch + 1, ..before });
     assert_eq!((loaded.orders[&OrderId(1)].received, loaded.sales[&VarietyId(1)].gone), (1, 3));
+    assert!(loaded.pieces.values().any(|piece| piece.place == Place::Withdrawn));
+    let doubts: Vec<_> = loaded.doubts.values().map(|row| (row.state, row.note.as_str())).collect();
+    assert_eq!(doubts, [(DoubtState::WrittenOff, "flood — no disk"), (DoubtState::Returned, "")]);
+    assert!(matches!(loaded.nodes[&lost].fate, Fate::Lost { .. }) && loaded.nodes[&lost].heard_ms >= NOW_MS);
+    assert_eq!(loaded.nodes[&left].farewell, Some(0));
+    assert!(matches!(loaded.nodes[&left].fate, Fate::Closed { .. }));
     let row = &loaded.nodes[&NODE];
     assert_eq!(row.returns.values().map(|(_, accepted)| *accepted).collect::<Vec<_>>(), [true, false]);
-    assert!(row.taken == 2 && row.drain.is_some() && loaded.drain.is_some() && loaded.moves.len() == 3);
+    assert!(row.taken == 2 && row.drain.is_some() && loaded.drain.is_some() && loaded.moves.len() >= 4);
     assert!(loaded.pieces.values().any(|p| matches!(p.place, Place::Given { settled: true, .. })));
     bench.stage(Command::AddDealer { name: "late".into() });
     assert!(matches!(bench.hub.commit(), Err(HubError::Store(StoreError::Fenced { .. }))));

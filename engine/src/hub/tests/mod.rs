@@ -2,6 +2,7 @@
 
 mod archive;
 mod faults;
+mod lost;
 mod orders;
 
 use super::books::Way;

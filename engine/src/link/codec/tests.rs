@@ -84,6 +84,7 @@ fn to_hub() -> impl Strategy<Value = ToHub> {
         Just(ToHub::Ready),
         any::<(u64, u32)>().prop_map(|(recall, count)| ToHub::Recalled { recall, count }),
         any::<(u64, u64)>().prop_map(|(version, digest)| ToHub::RegistryHeld { version, digest }),
+        any::<u64>().prop_map(|journal_end| ToHub::Farewell { journal_end }),
     ]
 }
 
@@ -133,6 +134,9 @@ fn to_node() -> impl Strategy<Value = ToNode> {
             accepted
         }),
         any::<bool>().prop_map(|on| ToNode::Drain { on }),
+        Just(ToNode::Lost),
+        Just(ToNode::Closed),
+        Just(ToNode::Farewell),
     ]
 }
 
@@ -207,8 +211,8 @@ fn content_is_not_copied() {
 fn kinds_have_no_gaps_and_each_direction_its_own() {
     for kind in 0..0x200 {
         let (up, down) = (ToHub::bytes_max(kind).is_some(), ToNode::bytes_max(kind).is_some());
-        assert_eq!(up, (HELLO..=REGISTRY_HELD).contains(&kind), "{kind:#x}");
-        assert_eq!(down, (WELCOME..=REGISTRY_DELTA).contains(&kind), "{kind:#x}");
+        assert_eq!(up, (HELLO..=FAREWELL_UP).contains(&kind), "{kind:#x}");
+        assert_eq!(down, (WELCOME..=FAREWELL_DOWN).contains(&kind), "{kind:#x}");
     }
     let registry = ToNode::Registry(Arc::new(Registry::default()));
     assert!(ToHub::decode(registry.encode().kind, Bytes::new()).is_err());

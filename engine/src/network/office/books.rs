@@ -3,14 +3,12 @@
 use super::super::bookkeeping::BookkeepingMessage;
 use super::super::hub::LiveHub;
 use super::super::seller_node::SellerDesk;
+use super::lost::serial;
 use super::{NotDone, Office};
 use crate::audit::{HubBooks, Report, SellerBooks, audit};
 use crate::ids::{BlockId, SellerId, VarietyId};
 use crate::journal::Position;
 use crate::ledger::Ledger;
-use crate::stock::SegmentFile;
-use crate::stock::record::serial_of;
-use crate::stock::segment::block_path;
 use crossbeam::channel::bounded;
 
 impl Office {
@@ -27,11 +25,7 @@ impl Office {
         let registry = self.registry()?;
         report.name_varieties(|id| Some(registry.variety(VarietyId(id))?.code.clone()));
         let disk = &*self.hub()?.disk;
-        report.name_serials(|block, index| {
-            let file = SegmentFile::open(disk, &block_path(BlockId(block))).ok()?;
-            let serial = serial_of(file.record(u16::try_from(index).ok()?)?).ok()?;
-            Some(String::from_utf8_lossy(serial.as_bytes()).into_owned())
-        });
+        report.name_serials(|block, index| serial(disk, BlockId(block), index));
         Ok(report)
     }
 
@@ -43,12 +37,15 @@ impl Office {
     /// The books of all sellers of the network.
     pub(super) fn all_seller_books(&self) -> Result<Vec<SellerBooks>, NotDone> {
         let mut books = self.own_seller_books()?;
+        // Of what a lost one held the hub knows as much as is archived: an own journal may be ahead of that.
+        let lost = self.lost_nodes()?;
+        books.retain(|books| !lost.contains(&books.seller));
         let acked = |hub: &LiveHub| {
             let nodes = hub.nodes().map(|(node, _)| (node, hub.journal_acked(node).unwrap_or(0)));
             nodes.collect::<Vec<_>>()
         };
         for (node, acked) in self.ask(acked)? {
-            if self.desk.sellers.iter().all(|seller| seller.seller != node) {
+            if books.iter().all(|books| books.seller != node) {
                 let position = Position(acked);
                 let hub = self.hub()?;
                 books.push(hub.with_archive(node, position, |ledger| seller_books(node, position, ledger))?);

@@ -1,17 +1,22 @@
 //! What operators can ask of a process, from any thread, while it sells.
 
+mod answers;
 mod books;
 mod delivery;
+mod lost;
 mod moves;
 mod sequences;
 mod status;
 
+pub use answers::{Beyond, SequenceAnswer};
 pub(super) use books::seller_books;
 pub use delivery::Delivered;
+pub use lost::{Doubt, LostNode, PinsOf, Which};
 pub use moves::Move;
 pub(super) use status::Standing;
 pub use status::{
-    DrainStatus, HubStatus, NodeStatus, SellerStatus, Status, StockStatus, VarietyStatus, WaitingStatus,
+    DrainStatus, HubStatus, LostStatus, NodeStatus, SellerStatus, Status, StockStatus, VarietyStatus,
+    WaitingStatus,
 };
 
 use super::hub::{LiveHub, ask_hub, command_hub};
@@ -57,6 +62,9 @@ pub enum NotDone {
     /// There is no such node.
     #[error("there is no node {0:?}: see `pinwheel status`")]
     NoSuchNode(String),
+    /// The hub cannot be lost to itself.
+    #[error("the hub itself cannot be declared lost [hub]")]
+    HubItself,
     /// There is no such move.
     #[error("there is no move {0}, or it is forgotten: see `pinwheel moves`")]
     NoSuchMove(u64),

@@ -65,13 +65,7 @@ impl Office {
     /// # Errors
     /// [`NotDone`].
     pub fn drain(&self, name: &str, on: bool) -> Result<SellerId, NotDone> {
-        let wanted = name.to_owned();
-        let found = self.ask(move |hub| {
-            let mut nodes = hub.nodes();
-            let node = nodes.find(|(node, name)| *name == wanted || node.0.to_string() == wanted);
-            node.map(|(node, _)| node)
-        })?;
-        let node = found.ok_or_else(|| NotDone::NoSuchNode(name.to_owned()))?;
+        let node = self.node_called(name)?;
         self.command(Command::Drain { node, on })?;
         Ok(node)
     }

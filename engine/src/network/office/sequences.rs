@@ -2,7 +2,7 @@
 //! from the seller's own.
 
 use super::super::seller_node::SellerDesk;
-use super::{NotDone, Office};
+use super::{Beyond, NotDone, Office};
 use crate::hub::{HubError, read_archive};
 use crate::ids::SellerId;
 use crate::journal::batch::Batch;
@@ -27,6 +27,8 @@ impl Office {
     ) -> Result<(SellerId, u64), NotDone> {
         let wanted: HashSet<u64> = terminals.iter().copied().collect();
         let (seller, desk) = self.which(seller)?;
+        // The hub answers for a lost one, or one that has left, from what it holds.
+        let desk = desk.filter(|_| self.beyond(seller).is_ok_and(|beyond| beyond == Beyond::AskSeller));
         let end = match desk {
             Some(desk) => desk.reader.durable(),
             None => self.archived(seller)?,

@@ -4,7 +4,8 @@ use super::super::hub::LiveHub;
 use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
-use crate::hub::{HubDrain, NodeDrain, Waiting};
+use crate::hub::books::Fate;
+use crate::hub::{DoubtState, HubDrain, NodeDrain, Waiting};
 use crate::ids::{SellerId, VarietyId};
 use crate::ledger::UnreportedSales;
 use crate::net::Seats;
@@ -127,6 +128,25 @@ pub struct NodeStatus {
     pub registry_agrees: bool,
     /// If it goes offline: how far it has come.
     pub drain: Option<DrainStatus>,
+    /// When it was last heard, in milliseconds of Unix time; 0: never.
+    pub heard_ms: u64,
+    /// If it was declared lost.
+    pub lost: Option<LostStatus>,
+    /// If it has left: since when, in milliseconds of Unix time.
+    pub closed_ms: Option<u64>,
+    /// It has stopped with nothing left and its whole journal is here, so that its record may be closed.
+    pub may_close: bool,
+}
+
+/// How it stands with a lost node. Amounts are PINs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostStatus {
+    /// Since when, in milliseconds of Unix time.
+    pub since_ms: u64,
+    /// In doubt.
+    pub in_doubt: u64,
+    /// Written off by an operator.
+    pub written_off: u64,
 }
 
 /// How a seller stands.
@@ -187,8 +207,10 @@ pub struct VarietyStatus {
     pub sellable: u64,
     /// Sold.
     pub sold: u64,
-    /// Expired, damaged or voided.
+    /// Expired, damaged or voided; written off.
     pub withdrawn: u64,
+    /// Held by nodes that were declared lost.
+    pub in_doubt: u64,
 }
 
 impl Office {
@@ -208,10 +230,10 @@ impl Office {
         };
         let varieties = registry.varieties().map(|variety| {
             let tally = tallies.get(&variety.id.0).cloned().unwrap_or_default();
-            let Tally { received, hub, in_transfer, at_seller, sold, withdrawn, .. } = tally;
+            let Tally { received, hub, in_transfer, at_seller, sold, withdrawn, in_doubt, .. } = tally;
             let sellable = self.sellable(variety.id);
             let code = variety.code.clone();
-            VarietyStatus { code, received, hub, in_transfer, at_seller, sellable, sold, withdrawn }
+            VarietyStatus { code, received, hub, in_transfer, at_seller, sellable, sold, withdrawn, in_doubt }
         });
         Ok(Status {
             pid: std::process::id(),
@@ -241,6 +263,13 @@ impl Office {
                     registry_lag_ms: lag.ms,
                     registry_agrees: lag.agrees,
                     drain: hub.node_drain(seller).map(Into::into),
+                    heard_ms: hub.heard_ms(seller),
+                    lost: lost_of(hub, seller),
+                    may_close: hub.check_closable(seller).is_ok(),
+                    closed_ms: match hub.fate(seller) {
+                        Some(Fate::Closed { at_ms }) => Some(at_ms),
+                        _ => None,
+                    },
                 }
             };
             let status = HubStatus {
@@ -277,6 +306,16 @@ fn stock_of(hub: &LiveHub) -> Vec<StockStatus> {
         hub.stock_of(variety.id).into_iter().map(row).collect::<Vec<_>>()
     };
     hub.registry().varieties().flat_map(of_variety).collect()
+}
+
+fn lost_of(hub: &LiveHub, node: SellerId) -> Option<LostStatus> {
+    let Some(Fate::Lost { at_ms: since_ms, .. }) = hub.fate(node) else { return None };
+    let count = |state| {
+        let rows = hub.doubts_of(node).filter(|row| row.state == state);
+        rows.map(|row| u64::from(row.span.len())).sum()
+    };
+    let (in_doubt, written_off) = (count(DoubtState::InDoubt), count(DoubtState::WrittenOff));
+    Some(LostStatus { since_ms, in_doubt, written_off })
 }
 
 fn waiting_at(hub: &LiveHub) -> Vec<WaitingStatus> {

@@ -43,8 +43,19 @@ pub struct Seller<S> {
     /// Reprints that the history was asked for: one at a time of a sequence, so that each is counted before the next.
     reprinting: HashSet<VendName>,
     stopping: bool,
-    /// The node is going offline: nothing new is sold.
-    draining: bool,
+    service: Service,
+}
+
+/// What terminals may have of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Service {
+    /// Everything.
+    #[default]
+    Open,
+    /// It goes offline: nothing new is sold, and questions about what was sold are answered as always.
+    Draining,
+    /// It has left: whatever would make a record is put off.
+    Closed,
 }
 
 /// Who asked: where the reply goes and whose sequences are meant.
@@ -112,7 +123,7 @@ impl<S: Sealed> Seller<S> {
             lookups: Vec::new(),
             reprinting: HashSet::new(),
             stopping: false,
-            draining: false,
+            service: Service::Open,
         }
     }
 
@@ -218,11 +229,10 @@ impl<S: Sealed> Seller<S> {
         }
     }
 
-    /// Whether the node is going offline. Until that is reversed nothing new is sold: who asks is told to come back, and finds
-    /// another seller. Questions about what was sold are answered as always.
-    pub fn handle_drain(&mut self, on: bool, replies: &mut impl Replies) {
-        self.draining = on;
-        if on {
+    /// What terminals may have of the node from now on. Who does not get it is told to come back, and finds another seller.
+    pub fn handle_service(&mut self, service: Service, replies: &mut impl Replies) {
+        self.service = service;
+        if service != Service::Open {
             for parked in self.unpark(|_| true) {
                 later(&parked.asker, parked.vend.sequence, LaterReason::Stopping, replies);
             }
@@ -279,6 +289,14 @@ impl<S: Sealed> Seller<S> {
         now: &Now,
         replies: &mut impl Replies,
     ) {
+        if self.service == Service::Closed
+            && let Request::Vend(Vend { sequence, .. })
+            | Request::Confirm { sequence }
+            | Request::Void { sequence }
+            | Request::Reprint { sequence } = request
+        {
+            return later(asker, *sequence, LaterReason::Stopping, replies);
+        }
         match request {
             Request::Vend(vend) => self.vend(asker, vend, now, replies),
             Request::Confirm { sequence } => self.confirm(asker, *sequence, now, replies),

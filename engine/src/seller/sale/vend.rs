@@ -1,6 +1,6 @@
 //! Vends: from the request to the record and the reply.
 
-use super::{Asker, Parked, Replies, Seller, later, refuse, sold, state_of};
+use super::{Asker, Parked, Replies, Seller, Service, later, refuse, sold, state_of};
 use crate::ids::{Span, VarietyId};
 use crate::journal::Record;
 use crate::journal::record::WithdrawReason;
@@ -97,7 +97,7 @@ impl<S: Sealed> Seller<S> {
         now: &Now,
         replies: &mut impl Replies,
     ) -> bool {
-        if self.stopping || self.draining {
+        if self.stopping || self.service != Service::Open {
             later(asker, vend.sequence, LaterReason::Stopping, replies);
             return false;
         }
