@@ -326,12 +326,18 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let epoch = self.books.epoch;
         let next_need = self.next_need;
         let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
-        if let ToHub::Hello { node: named, hub_epoch, registry_version, registry_digest, .. } = message {
+        if let ToHub::Hello { node: named, hub_epoch, journal_from, registry_version, registry_digest, .. } = message
+        {
             if named != from {
                 return Ok(Err(NodeFault::Unknown));
             }
             if hub_epoch > epoch {
                 return Err(HubError::OldCopy { node: from, ours: epoch, theirs: hub_epoch });
+            }
+            // An old copy may have been started often enough to have the epoch that the node knows.
+            if journal_from > node.journal_acked {
+                let (ours, theirs) = (node.journal_acked, journal_from);
+                return Err(HubError::OldArchive { node: from, ours, theirs });
             }
             self.handle_cut(from);
             if let Some(node) = self.nodes.get_mut(&from) {

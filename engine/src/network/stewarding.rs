@@ -233,15 +233,22 @@ impl Desk {
                     if position > durable {
                         return Err(Failure::OldSeller { archived: position, durable });
                     }
+                    let known = self.shipping.acknowledged().0;
+                    if position < known {
+                        // It should have stopped by itself. Nothing is taken from it.
+                        tracing::error!(
+                            "the hub says that it holds this seller's journal up to position {position}, and has held it \
+                             up to {known}: it is an old copy"
+                        );
+                        self.hang_up("this hub is an old copy: it has acknowledged more of this node's journal");
+                        continue;
+                    }
                     self.shipping.handle_acknowledged(Position(position));
                     self.standing.acknowledged.store(position, Relaxed);
                 }
                 StewardAction::Drop(fault) => {
                     tracing::error!("the hub broke the protocol, connecting again: {fault}");
-                    if let Some(connection) = self.connection {
-                        self.uplink.reconnect(connection, fault.to_string());
-                    }
-                    self.cut();
+                    self.hang_up(&fault.to_string());
                 }
             }
         }
@@ -253,6 +260,14 @@ impl Desk {
         }
         self.records.submit();
         Ok(())
+    }
+
+    /// Ends the connection, and says why; another is made.
+    fn hang_up(&mut self, why: &str) {
+        if let Some(connection) = self.connection {
+            self.uplink.reconnect(connection, why);
+        }
+        self.cut();
     }
 
     fn cut(&mut self) {

@@ -216,10 +216,11 @@ impl<D: Disk> Steward<D> {
         let hub_epoch = state::load(&*disk)?;
         let taker = |stream| {
             let taken = ledger.taken(stream);
-            Taker::new(stream, taken.highest, taken.outcomes.values().copied())
+            Taker::new(stream, taken.highest, taken.outcomes.values().copied()).on_link_of(node)
         };
         let given = &ledger.given[RETURNS as usize];
-        let giver = Giver::new(RETURNS, given.highest, given.open.values().copied()).without_content();
+        let giver = Giver::new(RETURNS, given.highest, given.open.values().copied());
+        let giver = giver.without_content().on_link_of(node);
         let mut steward = Self {
             node,
             disk,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use wire::message::{Attempt, DeclineReason, Reply};
 
 /// What every test with PINs asserts in the end: law 1, and that no serial was sold twice.
-fn settle(hub: &Process, servers: &[&Process], sold: &[String]) {
+pub(crate) fn settle(hub: &Process, servers: &[&Process], sold: &[String]) {
     let is_reported = |server: &Status| {
         let seller = &server.sellers[0];
         seller.linked && seller.journal_acknowledged >= seller.journal_durable
@@ -33,18 +33,18 @@ fn settle(hub: &Process, servers: &[&Process], sold: &[String]) {
 }
 
 /// Whether a server can sell so many PINs of its first variety.
-fn holds(server: &Status, pins: u64) -> bool {
+pub(crate) fn holds(server: &Status, pins: u64) -> bool {
     server.varieties.first().is_some_and(|variety| variety.sellable == pins)
 }
 
 /// Sells one PIN of a product; its serial.
-fn sell(server: &Process, key: &KeyRow, sequence: u64, product: u32) -> String {
+pub(crate) fn sell(server: &Process, key: &KeyRow, sequence: u64, product: u32) -> String {
     let mut till = server.till(key);
     let sold = till.sell(Attempt::First, sequence, (product, 1000)).unwrap();
     String::from_utf8_lossy(sold.serial.as_bytes()).into_owned()
 }
 
-fn node(status: &Status, seller: u32) -> NodeStatus {
+pub(crate) fn node(status: &Status, seller: u32) -> NodeStatus {
     let nodes = &status.hub.as_ref().unwrap().nodes;
     nodes.iter().find(|node| node.seller == seller).unwrap().clone()
 }
@@ -291,7 +291,7 @@ fn h01_law_3_kills_of_either_end_in_mid_transfer_neither_lose_nor_double_a_pin()
     settle(&hub, &[&server], &sold);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
