@@ -231,6 +231,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(fault)) => {
                 self.handle_cut(from);
+                if matches!(fault, NodeFault::Journal(_)) {
+                    // Closed, it would come again, and sell meanwhile what its other self may have sold.
+                    self.stage(Output::Send { node: from, message: ToNode::OldCopy });
+                }
                 self.stage(Output::Close { node: from, fault });
                 Ok(())
             }

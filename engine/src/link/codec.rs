@@ -177,7 +177,8 @@ impl LinkMessage for ToNode {
             | Self::Recall { .. }
             | Self::Progress { .. }
             | Self::Answer { .. }
-            | Self::Drain { .. } => Channel::Control,
+            | Self::Drain { .. }
+            | Self::OldCopy => Channel::Control,
         }
     }
 
@@ -214,6 +215,7 @@ impl LinkMessage for ToNode {
                 Encoded::fields(ANSWER_DOWN, to.stream(*stream).u64(*number).u8(u8::from(*accepted)))
             }
             Self::Drain { on } => Encoded::fields(DRAIN, to.u8(u8::from(*on))),
+            Self::OldCopy => Encoded::fields(OLD_COPY, to),
         }
     }
 
@@ -250,6 +252,7 @@ impl LinkMessage for ToNode {
                 Self::Answer { stream: from.stream()?, number: from.u64()?, accepted: from.flag()? }
             }
             DRAIN => Self::Drain { on: from.flag()? },
+            OLD_COPY => Self::OldCopy,
             _ => return Err(NotUnderstood("no such kind goes to a node")),
         };
         from.end()?;
@@ -260,7 +263,7 @@ impl LinkMessage for ToNode {
         match kind {
             CHUNK => Some(CHUNK_HEAD_BYTES + CHUNK_BYTES_MAX as usize),
             REGISTRY | REGISTRY_DELTA => Some(REGISTRY_BYTES_MAX),
-            WELCOME..=DRAIN => Some(SHORT_BYTES_MAX),
+            WELCOME..=OLD_COPY => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
@@ -293,6 +296,7 @@ const PROGRESS_DOWN: u16 = 0x010a;
 const ANSWER_DOWN: u16 = 0x010b;
 const DRAIN: u16 = 0x010c;
 const REGISTRY_DELTA: u16 = 0x010d;
+const OLD_COPY: u16 = 0x010e;
 
 /// Rows of a change that goes over the control connection at most.
 const DELTA_ROWS_SMALL: usize = 1_000;

@@ -225,6 +225,9 @@ pub enum ToNode {
         /// Whether it is.
         on: bool,
     },
+    /// The journal that the node ships does not continue what the hub holds of it: the node runs on an old copy of its data
+    /// directory, or its journal was damaged. It stops at once. The hub closes the link behind this.
+    OldCopy,
 }
 
 /// One transfer as it is offered.

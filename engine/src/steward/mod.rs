@@ -159,6 +159,12 @@ pub enum StewardError {
         /// What was seen.
         seen: u64,
     },
+    /// The hub has a journal of this node that this one does not continue.
+    #[error(
+        "the hub holds a journal of this seller that its own does not continue: this is an old copy, or its journal was \
+         damaged, and it must not sell"
+    )]
+    OldCopy,
     /// The file with the hub's epoch is damaged.
     #[error("{HUB_EPOCH_FILE} is damaged: restore it from a copy")]
     HubEpoch,
@@ -370,6 +376,7 @@ impl<D: Disk> Steward<D> {
                 self.handle_answer(number, accepted, now);
             }
             ToNode::Drain { on } => self.handle_drain(on),
+            ToNode::OldCopy => return Err(StewardError::OldCopy),
             // It has offered nothing in the other stream, and waits for nobody's progress.
             ToNode::Answer { .. } | ToNode::Progress { .. } => {}
         }

@@ -15,10 +15,6 @@ use wire::message::{Attempt, DeclineReason, Reply};
 
 /// What every test with PINs asserts in the end: law 1, and that no serial was sold twice.
 pub(crate) fn settle(hub: &Process, servers: &[&Process], sold: &[String]) {
-    let is_reported = |server: &Status| {
-        let seller = &server.sellers[0];
-        seller.linked && seller.journal_acknowledged >= seller.journal_durable
-    };
     servers.iter().for_each(|server| _ = server.wait_for("its sales at the hub", is_reported));
     hub.audit();
     let status = hub.status();
@@ -30,6 +26,12 @@ pub(crate) fn settle(hub: &Process, servers: &[&Process], sold: &[String]) {
     }
     let distinct: BTreeSet<_> = sold.iter().collect();
     assert_eq!(distinct.len(), sold.len(), "a serial was sold twice");
+}
+
+/// Whether the hub has all of a server's journal.
+pub(crate) fn is_reported(server: &Status) -> bool {
+    let seller = &server.sellers[0];
+    seller.linked && seller.journal_acknowledged >= seller.journal_durable
 }
 
 /// Whether a server can sell so many PINs of its first variety.

@@ -1,109 +1,22 @@
 //! Either end is killed in every state of a transfer, as `spec/stock-transfer.md` draws them: down and up, in bulk and urgent,
 //! accepted and refused. One end is stopped as it says that it is in the state, and then one of the two is killed.
 
-use crate::network::{holds, node, sell, settle};
-use crate::support::nodes::{Settings, Site, furnish};
-use crate::support::process::{PATIENCE, Process, minting};
-use crate::support::proxy::Proxy;
+use super::pair::End::{self, Hub, Server};
+use super::pair::{Pair, SERVER};
+use crate::network::{holds, is_reported, node, sell, settle};
+use crate::support::nodes::Site;
+use crate::support::process::{PATIENCE, minting};
 use crate::support::small_disk::SmallDisk;
 use crate::support::{lacking, scratch};
-use End::{Hub, Server};
-use engine::admin::{KeyRow, Reply as Answer, Request as Ask};
+use engine::admin::{Reply as Answer, Request as Ask};
 use engine::stock::segment::HEADER_BYTES;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use wire::message::{Attempt, Reply};
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
-    Hub,
-    Server,
-}
 
 /// A state of a transfer: where it is seen, and what is said there.
 type State = (End, &'static str);
-
-/// A hub and one server, which can be killed and started again.
-struct Pair {
-    site: Site,
-    settings: Settings,
-    wire: Proxy,
-    hub: Option<Process>,
-    server: Option<Process>,
-    key: KeyRow,
-    seller: u32,
-}
-
-impl Pair {
-    /// A hub with stock, and a server with these marks that is not started yet.
-    fn new(site: Site, levels: (u64, u64, u64), stock: u32) -> Self {
-        let hub = site.hub();
-        furnish(&hub, 1);
-        let key = hub.add_terminals(1).remove(0);
-        if stock > 0 {
-            hub.mint("v1", stock);
-        }
-        let seller = site.admit(&hub, SERVER);
-        let wire = Proxy::start(hub.address, Duration::ZERO);
-        let settings = Settings { levels, ..Settings::default() };
-        Self { site, settings, wire, hub: Some(hub), server: None, key, seller }
-    }
-
-    fn hub(&self) -> &Process {
-        self.hub.as_ref().unwrap()
-    }
-
-    fn server(&self) -> &Process {
-        self.server.as_ref().unwrap()
-    }
-
-    fn end(&self, end: End) -> &Process {
-        if end == Hub { self.hub() } else { self.server() }
-    }
-
-    /// Starts an end; if it runs, it is killed first.
-    fn start(&mut self, end: End) {
-        match end {
-            Hub => {
-                self.hub.take().map(Process::kill);
-                let hub = self.site.hub();
-                self.wire.aim(hub.address);
-                self.hub = Some(hub);
-            }
-            Server => {
-                self.server.take().map(Process::kill);
-                self.server = Some(self.site.server(SERVER, self.wire.address, &self.settings));
-            }
-        }
-    }
-
-    /// Stops where a state is seen after `begin`, kills one end there and starts it again.
-    fn kill_in(&mut self, (at, state): State, killed: End, begin: impl FnOnce(&mut Self)) {
-        println!("{state} at the {at:?}: the {killed:?} is killed");
-        self.end(at).hold().stop_at(state);
-        begin(self);
-        self.end(at).hold().await_stop();
-        self.start(killed);
-        if at != killed {
-            self.end(at).hold().go_on();
-        }
-    }
-
-    /// Waits until the server has gone offline and all its stock is at the hub, and calls it back.
-    fn back_from_drain(&self, stock: u64) {
-        self.hub().wait_for("the end of the drain", |status| {
-            let drain = node(status, self.seller).drain;
-            drain.is_some_and(|drain| drain.is_done) && status.varieties[0].hub == stock
-        });
-        assert!(matches!(self.hub().ask(&drain(false)), Answer::Changed { .. }));
-        self.server().wait_for("all of it", |status| holds(status, stock));
-    }
-
-    fn settle(&self, sold: &[String]) {
-        settle(self.hub(), &[self.server()], sold);
-    }
-}
 
 #[test]
 fn h01_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_a_server_loses_and_doubles_nothing() {
@@ -276,7 +189,7 @@ fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_the_hub_leaves_the_st
     let blocks = fs::read_dir(pair.site.data("hub").join("blocks")).unwrap();
     let blocks: Vec<_> = blocks.map(|entry| entry.unwrap().path()).collect();
     let [block] = &blocks[..] else { panic!("one delivery is one block: {blocks:?}") };
-    pair.hub.take().map(Process::kill);
+    pair.kill(Hub);
     flip(block);
     pair.start(Hub);
     assert!(matches!(pair.hub().ask(&drain(true)), Answer::Changed { .. }));
@@ -286,17 +199,51 @@ fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_the_hub_leaves_the_st
         pair.start(Hub);
         pair.start(Server);
         pair.kill_in(state, killed, |pair| pair.wire.heal());
-        pair.server().wait_for("the stock is there", |status| holds(status, 500));
+        // By what is durable: the hub knows that it was given, and then that it was put back.
+        pair.server().wait_for("all is reported", is_reported);
+        pair.hub().wait_for("the stock is there", |status| {
+            let variety = &status.varieties[0];
+            (variety.hub, variety.in_transfer, variety.at_seller) == (0, 0, 500)
+        });
         pair.hub().audit();
     }
     // It can again: all comes back.
-    pair.hub.take().map(Process::kill);
+    pair.kill(Hub);
     flip(block);
     pair.start(Hub);
     pair.start(Server);
     pair.back_from_drain(500);
     let sold = [sell(pair.server(), &pair.key, 1, 1)];
     pair.settle(&sold);
+}
+
+impl Pair {
+    /// Stops where a state is seen after `begin`, kills one end there and starts it again.
+    fn kill_in(&mut self, (at, state): State, killed: End, begin: impl FnOnce(&mut Self)) {
+        println!("{state} at the {at:?}: the {killed:?} is killed");
+        self.end(at).hold().stop_at(state);
+        begin(self);
+        assert!(
+            self.end(at).hold().await_stop(),
+            "the {at:?} never said {state}; hub:\n{}\nserver:\n{}",
+            self.hub().said(),
+            self.server().said()
+        );
+        self.start(killed);
+        if at != killed {
+            self.end(at).hold().go_on();
+        }
+    }
+
+    /// Waits until the server has gone offline and all its stock is at the hub, and calls it back.
+    fn back_from_drain(&self, stock: u64) {
+        self.hub().wait_for("the end of the drain", |status| {
+            let drain = node(status, self.seller).drain;
+            drain.is_some_and(|drain| drain.is_done) && status.varieties[0].hub == stock
+        });
+        assert!(matches!(self.hub().ask(&drain(false)), Answer::Changed { .. }));
+        self.server().wait_for("all of it", |status| holds(status, stock));
+    }
 }
 
 fn drain(on: bool) -> Ask {
@@ -315,5 +262,3 @@ fn flip(path: &Path) {
 fn with_either_end(states: &[State]) -> impl Iterator<Item = (State, End)> {
     states.iter().flat_map(|state| [(*state, Hub), (*state, Server)])
 }
-
-const SERVER: &str = "north";

@@ -7,6 +7,7 @@ pub(crate) mod nodes;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod relay;
 pub(crate) mod small_disk;
 pub(crate) mod till;
 

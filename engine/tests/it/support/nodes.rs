@@ -2,6 +2,7 @@
 
 use super::process::{PINWHEEL, Process};
 use engine::admin::{Reply, Request, VarietyRow};
+use engine::network::JoinToken;
 use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
@@ -66,6 +67,12 @@ impl Site {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The join token of a server that was admitted.
+    pub(crate) fn token(&self, name: &str) -> JoinToken {
+        let text = fs::read_to_string(self.directory.join(format!("{name}.token"))).unwrap();
+        text.parse().unwrap()
     }
 
     /// Starts a server that calls `hub`; its address is where terminals connect.
