@@ -330,7 +330,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let epoch = self.books.epoch;
         let next_need = self.next_need;
         let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
-        if let ToHub::Hello { node: named, hub_epoch, journal_from, registry_version, registry_digest, .. } = message
+        if let ToHub::Hello {
+            node: named, hub_epoch, journal_from, registry_version, registry_digest, ..
+        } = message
         {
             if named != from {
                 return Ok(Err(NodeFault::Unknown));

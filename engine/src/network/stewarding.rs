@@ -6,7 +6,7 @@ use super::{Failure, Nudge, spawn};
 use crate::commit::RecordSender;
 use crate::disk::mapped::MappedDisk;
 use crate::ids::{SellerId, VarietyId};
-use crate::journal::{JournalReader, Position};
+use crate::journal::{JournalError, JournalReader, Position};
 use crate::link::{ToHub, ToNode};
 use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
 use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
@@ -160,7 +160,7 @@ impl Desk {
                 self.tick();
             }
             self.act()?;
-            if let Some(range) = self.shipping.poll(now.monotonic_ms).map_err(Failure::Journal)? {
+            if let Some(range) = self.ship(&now)? {
                 self.send(range);
             }
             if let Some(by_ms) = stop_by_ms
@@ -240,7 +240,9 @@ impl Desk {
                             "the hub says that it holds this seller's journal up to position {position}, and has held it \
                              up to {known}: it is an old copy"
                         );
-                        self.hang_up("this hub is an old copy: it has acknowledged more of this node's journal");
+                        self.hang_up(
+                            "this hub is an old copy: it has acknowledged more of this node's journal",
+                        );
                         continue;
                     }
                     self.shipping.handle_acknowledged(Position(position));
@@ -260,6 +262,14 @@ impl Desk {
         }
         self.records.submit();
         Ok(())
+    }
+
+    fn ship(&mut self, now: &Now) -> Result<Option<ToHub>, Failure> {
+        let archived = self.shipping.acknowledged().0;
+        self.shipping.poll(now.monotonic_ms).map_err(|source| match source {
+            JournalError::Corrupt { .. } => Failure::OtherJournal { archived, source },
+            other => Failure::Journal(other),
+        })
     }
 
     /// Ends the connection, and says why; another is made.

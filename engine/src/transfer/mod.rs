@@ -90,6 +90,7 @@ fn say(end: &str, node: SellerId, fact: &TransferFact, state: &str) {
     let (block, pins) = (span.block.0, span.len());
     tracing::debug!(
         "{end} {state}: node {}, {stream:?} {number}, {pins} PINs of block {block:#x} from {}, generation {generation}",
-        node.0, span.start
+        node.0,
+        span.start
     );
 }

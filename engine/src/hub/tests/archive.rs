@@ -181,7 +181,10 @@ fn a_journal_that_does_not_continue_the_archive_closes_the_connection() {
     bench.hub.commit().unwrap();
     let outputs: Vec<_> = std::iter::from_fn(|| bench.hub.poll_output()).collect();
     let [told, closed] = &outputs[..] else { panic!("{outputs:?}") };
-    assert!(matches!(told, Output::Send { node: NODE, message: ToNode::OldCopy }), "so that it stops: {told:?}");
+    assert!(
+        matches!(told, Output::Send { node: NODE, message: ToNode::OldCopy }),
+        "so that it stops: {told:?}"
+    );
     assert!(matches!(closed, Output::Close { fault: NodeFault::Journal(_), .. }), "{closed:?}");
 
     // The true one goes on after the next hello.

@@ -107,7 +107,7 @@ fn law_1_of_two_servers_with_one_identity_the_one_that_is_behind_is_stopped_and_
     let mut sold = pair.sell(1..=5);
     let wire = Proxy::start(pair.hub().address, Duration::ZERO);
     let (code, said) = twin(&pair, &wire).map_or_else(|output| said(&output), end_of);
-    assert_ne!(code, Some(0), "{said}");
+    assert_eq!(code, STOPPED, "{said}");
     assert!(said.contains("this is an old copy and must not sell"), "{said}");
     assert!(pair.hub().said().contains("replaced by a link from"), "{}", pair.hub().said());
     sold.extend(pair.sell(6..=10));

@@ -9,6 +9,7 @@ use crate::support::process::{PATIENCE, minting};
 use crate::support::small_disk::SmallDisk;
 use crate::support::{lacking, scratch};
 use engine::admin::{Reply as Answer, Request as Ask};
+use engine::network::Status;
 use engine::stock::segment::HEADER_BYTES;
 use std::fs;
 use std::path::Path;
@@ -97,10 +98,12 @@ fn law_3_a_kill_of_either_end_in_any_state_of_an_urgent_transfer_loses_and_doubl
     let serial = |sold: &wire::message::Sold| String::from_utf8_lossy(sold.serial.as_bytes()).into_owned();
     for (state, killed) in with_either_end(&STATES) {
         // A kill may leave a PIN behind that came for a vend which had gone: it is sold first.
-        pair.server().wait_for("the link", |status| status.sellers[0].linked);
-        while !pair.server().status().varieties.iter().all(|variety| variety.sellable == 0) {
+        pair.server().wait_for("all is reported", is_reported);
+        let at_rest = |status: &Status| status.varieties[0].in_transfer == 0;
+        while pair.hub().wait_for("nothing is on its way", at_rest).varieties[0].at_seller > 0 {
             sequence += 1;
             sold.push(sell(pair.server(), &pair.key, sequence, 1));
+            pair.server().wait_for("all is reported", is_reported);
         }
         sequence += 1;
         let mut till = pair.server().till(&pair.key);

@@ -55,7 +55,9 @@ impl Site {
         fs::write(&config, "data = \"hub\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
         let mut command = Command::new(PINWHEEL);
         command.arg("hub").arg("--config").arg(config);
-        Process::launch(command, &self.data("hub"), self.can_be_held, |status| status.hub.as_ref()?.links.clone())
+        Process::launch(command, &self.data("hub"), self.can_be_held, |status| {
+            status.hub.as_ref()?.links.clone()
+        })
     }
 
     /// Adds a server at the hub and keeps its join token.
@@ -96,7 +98,9 @@ impl Site {
         fs::write(&path, config).unwrap();
         let mut command = Command::new(PINWHEEL);
         command.arg("server").arg("--config").arg(path);
-        Process::launch(command, &self.data(name), self.can_be_held, |status| status.sellers.first()?.address.clone())
+        Process::launch(command, &self.data(name), self.can_be_held, |status| {
+            status.sellers.first()?.address.clone()
+        })
     }
 }
 
