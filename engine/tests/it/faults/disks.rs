@@ -37,7 +37,7 @@ fn law_8_a_server_whose_disk_fills_in_mid_transfer_refuses_and_another_sells_tha
         let variety = &status.varieties[0];
         (variety.hub, variety.in_transfer, variety.at_seller) == (1000, 0, 0)
     });
-    assert!(hub.said().contains("refused transfer 1"), "{}", hub.said());
+    hub.wait_for("the alarm", |_| hub.said().contains("refused transfer 1"));
     hub.audit();
     let east = site.server("east", hub.address, &settings);
     east.wait_for("what was refused", |status| holds(status, 1000));
