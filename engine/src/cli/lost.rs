@@ -3,9 +3,10 @@
 use super::office::{Caller, unexpected};
 use super::screen::{confirmed, instant, say, say_json, table, thousands};
 use super::{Exit, SettleArg, SettleArgs};
-use crate::admin::{Reply, Request, price};
+use crate::admin::{Reply, Request};
 use crate::hub::DoubtState;
 use crate::network::{Doubt, LostNode, PinsOf, Which};
+use crate::registry::price;
 
 impl Caller {
     pub(super) fn node_lost(&self, node: String, yes: bool) -> Result<(), Exit> {

@@ -234,8 +234,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(fault)) => {
                 self.handle_cut(from);
-                if fault == NodeFault::Closed {
-                    self.stage(Output::Send { node: from, message: ToNode::Closed });
+                match fault {
+                    NodeFault::Closed => self.stage(Output::Send { node: from, message: ToNode::Closed }),
+                    // Closed, it would come again, and sell meanwhile what its other self may have sold.
+                    NodeFault::Journal(_) => {
+                        self.stage(Output::Send { node: from, message: ToNode::OldCopy });
+                    }
+                    _ => {}
                 }
                 self.stage(Output::Close { node: from, fault });
                 Ok(())
@@ -341,7 +346,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let now_ms = self.now_ms;
         let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
         node.heard_ms = now_ms;
-        if let ToHub::Hello { node: named, hub_epoch, registry_version, registry_digest, .. } = message {
+        if let ToHub::Hello {
+            node: named, hub_epoch, journal_from, registry_version, registry_digest, ..
+        } = message
+        {
             if named != from {
                 return Ok(Err(NodeFault::Unknown));
             }
@@ -350,6 +358,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
             }
             if matches!(node.fate, Fate::Closed { .. }) {
                 return Ok(Err(NodeFault::Closed));
+            }
+            // An old copy may have been started often enough to have the epoch that the node knows.
+            if journal_from > node.journal_acked {
+                let (ours, theirs) = (node.journal_acked, journal_from);
+                return Err(HubError::OldArchive { node: from, ours, theirs });
             }
             self.handle_cut(from);
             if let Some(node) = self.nodes.get_mut(&from) {

@@ -126,6 +126,19 @@ pub enum HubError {
         /// The epoch the node has seen.
         theirs: u64,
     },
+    /// A node was told that more of its journal is held than there is: this hub is an old copy.
+    #[error(
+        "the journal of node {node:?} was acknowledged up to {theirs}, this hub holds it up to {ours}: this is an old \
+         copy and must not run"
+    )]
+    OldArchive {
+        /// Who said so.
+        node: SellerId,
+        /// What this hub holds.
+        ours: u64,
+        /// What was acknowledged.
+        theirs: u64,
+    },
     /// The file of a block that the hub still answers for is missing or damaged.
     #[error("block {:#x} cannot be read: {source}", block.0)]
     Block {

@@ -167,11 +167,13 @@ impl Node {
             wrapped_key: row.wrapped_key,
             keys: NodeKeys::from_node_key(&node_key),
             givers: [
-                Giver::new(Stream::Bulk, row.given[0], bulk),
-                Giver::new(Stream::Urgent, row.given[1], urgent),
+                Giver::new(Stream::Bulk, row.given[0], bulk).on_link_of(row.seller),
+                Giver::new(Stream::Urgent, row.given[1], urgent).on_link_of(row.seller),
             ],
             registry: Held::default(),
-            taker: Taker::new(Stream::Bulk, row.taken, row.returns.values().copied()).without_content(),
+            taker: Taker::new(Stream::Bulk, row.taken, row.returns.values().copied())
+                .without_content()
+                .on_link_of(row.seller),
             taken: Taken { highest: row.taken, outcomes: row.returns.clone() },
             comparing: Vec::new(),
             return_reasons: BTreeMap::new(),

@@ -35,6 +35,12 @@ impl<D: Disk> JournalReader<D> {
         Position(self.shared.durable.load(Acquire))
     }
 
+    /// Where the oldest segment begins: everything below is recycled.
+    #[must_use]
+    pub fn oldest(&self) -> Position {
+        self.shared.oldest_position()
+    }
+
     /// The batches that follow `from`, which is 0 or the end of a batch: at most `bytes_max` bytes, but at least one
     /// batch. `None` when nothing after `from` is durable. Every batch is verified on the way.
     ///

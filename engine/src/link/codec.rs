@@ -183,7 +183,8 @@ impl LinkMessage for ToNode {
             | Self::Drain { .. }
             | Self::Lost
             | Self::Farewell
-            | Self::Closed => Channel::Control,
+            | Self::Closed
+            | Self::OldCopy => Channel::Control,
         }
     }
 
@@ -223,6 +224,7 @@ impl LinkMessage for ToNode {
             Self::Lost => Encoded::fields(LOST, to),
             Self::Farewell => Encoded::fields(FAREWELL_DOWN, to),
             Self::Closed => Encoded::fields(CLOSED, to),
+            Self::OldCopy => Encoded::fields(OLD_COPY, to),
         }
     }
 
@@ -262,6 +264,7 @@ impl LinkMessage for ToNode {
             LOST => Self::Lost,
             CLOSED => Self::Closed,
             FAREWELL_DOWN => Self::Farewell,
+            OLD_COPY => Self::OldCopy,
             _ => return Err(NotUnderstood("no such kind goes to a node")),
         };
         from.end()?;
@@ -272,7 +275,7 @@ impl LinkMessage for ToNode {
         match kind {
             CHUNK => Some(CHUNK_HEAD_BYTES + CHUNK_BYTES_MAX as usize),
             REGISTRY | REGISTRY_DELTA => Some(REGISTRY_BYTES_MAX),
-            WELCOME..=FAREWELL_DOWN => Some(SHORT_BYTES_MAX),
+            WELCOME..=OLD_COPY => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
@@ -309,6 +312,7 @@ const REGISTRY_DELTA: u16 = 0x010d;
 const LOST: u16 = 0x010e;
 const CLOSED: u16 = 0x010f;
 const FAREWELL_DOWN: u16 = 0x0110;
+const OLD_COPY: u16 = 0x0111;
 
 /// Rows of a change that goes over the control connection at most.
 const DELTA_ROWS_SMALL: usize = 1_000;

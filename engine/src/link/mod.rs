@@ -33,7 +33,8 @@ pub enum ToHub {
         node: SellerId,
         /// The highest hub epoch this node has seen; 0: none. A hub with a lower one is a stale copy and stops.
         hub_epoch: u64,
-        /// The journal position up to which the node believes the hub to hold its journal.
+        /// The hub has acknowledged the node's journal at least up to this position. One that holds less is a stale copy
+        /// and stops.
         journal_from: u64,
         /// Worker threads that sell.
         workers: u16,
@@ -237,6 +238,9 @@ pub enum ToNode {
     Farewell,
     /// The node has left the network: it answers nobody any more. The hub closes the link behind it.
     Closed,
+    /// The journal that the node ships does not continue what the hub holds of it: the node runs on an old copy of its data
+    /// directory, or its journal was damaged. It stops at once. The hub closes the link behind this.
+    OldCopy,
 }
 
 /// One transfer as it is offered.

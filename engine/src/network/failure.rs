@@ -82,6 +82,17 @@ pub enum Failure {
         /// Where the journal here ends.
         durable: u64,
     },
+    /// The seller's journal is not the one that the hub holds.
+    #[error(
+        "the hub holds this seller's journal up to position {archived}, where no batch of its own begins ({source}): this is \
+         an old copy, or its journal was damaged, and it must not sell"
+    )]
+    OtherJournal {
+        /// What the hub holds.
+        archived: u64,
+        /// What is there instead.
+        source: JournalError,
+    },
     /// The books of the seller.
     #[error(transparent)]
     Books(#[from] BookkeeperError),

@@ -7,7 +7,7 @@ use super::{Failure, Nudge, spawn};
 use crate::commit::RecordSender;
 use crate::disk::mapped::MappedDisk;
 use crate::ids::{SellerId, VarietyId};
-use crate::journal::{JournalReader, Position};
+use crate::journal::{JournalError, JournalReader, Position};
 use crate::link::{ToHub, ToNode};
 use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
 use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
@@ -176,7 +176,7 @@ impl Desk {
                 self.tick();
             }
             self.act()?;
-            if let Some(range) = self.shipping.poll(now.monotonic_ms).map_err(Failure::Journal)? {
+            if let Some(range) = self.ship(&now)? {
                 self.send(range);
             }
             if let Some(by_ms) = stop_by_ms
@@ -266,15 +266,24 @@ impl Desk {
                     if position > durable {
                         return Err(Failure::OldSeller { archived: position, durable });
                     }
+                    let known = self.shipping.acknowledged().0;
+                    if position < known {
+                        // It should have stopped by itself. Nothing is taken from it.
+                        tracing::error!(
+                            "the hub says that it holds this seller's journal up to position {position}, and has held it \
+                             up to {known}: it is an old copy"
+                        );
+                        self.hang_up(
+                            "this hub is an old copy: it has acknowledged more of this node's journal",
+                        );
+                        continue;
+                    }
                     self.shipping.handle_acknowledged(Position(position));
                     self.standing.acknowledged.store(position, Relaxed);
                 }
                 StewardAction::Drop(fault) => {
                     tracing::error!("the hub broke the protocol, connecting again: {fault}");
-                    if let Some(connection) = self.connection {
-                        self.uplink.reconnect(connection, fault.to_string());
-                    }
-                    self.cut();
+                    self.hang_up(&fault.to_string());
                 }
             }
         }
@@ -286,6 +295,22 @@ impl Desk {
         }
         self.records.submit();
         Ok(())
+    }
+
+    fn ship(&mut self, now: &Now) -> Result<Option<ToHub>, Failure> {
+        let archived = self.shipping.acknowledged().0;
+        self.shipping.poll(now.monotonic_ms).map_err(|source| match source {
+            JournalError::Corrupt { .. } => Failure::OtherJournal { archived, source },
+            other => Failure::Journal(other),
+        })
+    }
+
+    /// Ends the connection, and says why; another is made.
+    fn hang_up(&mut self, why: &str) {
+        if let Some(connection) = self.connection {
+            self.uplink.reconnect(connection, why);
+        }
+        self.cut();
     }
 
     fn cut(&mut self) {

@@ -1,6 +1,7 @@
 //! Networks of real hub and nodes on virtual time, driven by a script instead of chance: who has what in the beginning, who
 //! sells what, who goes offline when.
 
+mod away;
 mod drains;
 mod lost;
 mod moves;

@@ -178,6 +178,12 @@ pub enum StewardError {
     /// The file with the node's place in the network is damaged.
     #[error("{PLACE_FILE} is damaged: restore it from a copy")]
     Place,
+    /// The hub has a journal of this node that this one does not continue.
+    #[error(
+        "the hub holds a journal of this seller that its own does not continue: this is an old copy, or its journal was \
+         damaged, and it must not sell"
+    )]
+    OldCopy,
     /// The file with the hub's epoch is damaged.
     #[error("{HUB_EPOCH_FILE} is damaged: restore it from a copy")]
     HubEpoch,
@@ -236,10 +242,11 @@ impl<D: Disk> Steward<D> {
         let place = place::load(&*disk)?;
         let taker = |stream| {
             let taken = ledger.taken(stream);
-            Taker::new(stream, taken.highest, taken.outcomes.values().copied())
+            Taker::new(stream, taken.highest, taken.outcomes.values().copied()).on_link_of(node)
         };
         let given = &ledger.given[RETURNS as usize];
-        let giver = Giver::new(RETURNS, given.highest, given.open.values().copied()).without_content();
+        let giver = Giver::new(RETURNS, given.highest, given.open.values().copied());
+        let giver = giver.without_content().on_link_of(node);
         let mut steward = Self {
             node,
             disk,
@@ -407,6 +414,7 @@ impl<D: Disk> Steward<D> {
                 self.serve(NodePlace::Left.service());
             }
             ToNode::Farewell => self.leave = Leave::Taken,
+            ToNode::OldCopy => return Err(StewardError::OldCopy),
             // It has offered nothing in the other stream, and waits for nobody's progress.
             ToNode::Answer { .. } | ToNode::Progress { .. } => {}
         }

@@ -26,10 +26,11 @@ impl<D: Disk> Shipping<D> {
         Self { reader, acknowledged: Position(0), on_its_way: None, connected: false, due_ms: 0 }
     }
 
-    /// Upstream holds everything below.
+    /// Upstream has acknowledged everything below: what it said, or what was recycled because it had said so in an earlier
+    /// life of this process.
     #[must_use]
     pub fn acknowledged(&self) -> Position {
-        self.acknowledged
+        self.acknowledged.max(self.reader.oldest())
     }
 
     /// Where the journal ends durably.
@@ -41,7 +42,7 @@ impl<D: Disk> Shipping<D> {
     /// Durable bytes that upstream does not hold yet.
     #[must_use]
     pub fn unreported_bytes(&self) -> u64 {
-        self.reader.durable().0.saturating_sub(self.acknowledged.0)
+        self.reader.durable().0.saturating_sub(self.acknowledged().0)
     }
 
     /// Upstream said up to where it holds the journal.

@@ -1,7 +1,7 @@
 //! The end that gives a segment up.
 
 use super::{TransferFault, open_max};
-use crate::ids::{Span, VarietyId};
+use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Record, Stream, TransferFact};
 use crate::link::{CHUNK_BYTES_MAX, CHUNKS_IN_FLIGHT_MAX};
 use crate::stock::PIN_RECORD_BYTES;
@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// cannot be made durable stops the node: there is no way to take one back.
 pub struct Giver {
     stream: Stream,
+    /// Whose link it is, for the log; 0: nobody said.
+    node: SellerId,
     /// Whether content travels; the taker may have it already.
     sends_content: bool,
     /// The highest number given.
@@ -63,7 +65,14 @@ impl Giver {
     pub fn new(stream: Stream, highest: u64, open: impl IntoIterator<Item = TransferFact>) -> Self {
         let restored = |fact: TransferFact| (fact.number, Open { phase: Phase::Out, ..Open::new(fact, 0) });
         let open = open.into_iter().map(restored).collect();
-        Self { stream, sends_content: true, highest, open, connected: false, actions: VecDeque::new() }
+        let (node, actions) = (SellerId(0), VecDeque::new());
+        Self { stream, node, sends_content: true, highest, open, connected: false, actions }
+    }
+
+    /// The same, which names the node of the link wherever it says in what state a transfer is.
+    #[must_use]
+    pub fn on_link_of(self, node: SellerId) -> Self {
+        Self { node, ..self }
     }
 
     /// The same for a link on which the taker has all content already, so that none is sent.
@@ -118,6 +127,7 @@ impl Giver {
         let number = self.highest;
         let settled_below = self.settled_below().min(number);
         let fact = TransferFact { stream: self.stream, number, span, generation, variety, settled_below };
+        self.say(&fact, "RECORDING");
         self.open.insert(number, Open::new(fact, request));
         self.actions.push_back(GiverAction::Record(Record::Given(fact)));
         fact
@@ -129,6 +139,8 @@ impl Giver {
             && open.phase == Phase::Recording
         {
             open.phase = Phase::Out;
+            let fact = open.fact;
+            self.say(&fact, "OUT");
         }
         self.offer_and_send();
     }
@@ -136,7 +148,9 @@ impl Giver {
     /// The settlement of `number` is durable.
     pub fn handle_settled(&mut self, number: u64) {
         if let Some(Open { phase: Phase::Settling(accepted), fact, .. }) = self.open.get(&number) {
-            self.actions.push_back(GiverAction::Ended { fact: *fact, accepted: *accepted });
+            let (fact, accepted) = (*fact, *accepted);
+            self.say(&fact, if accepted { "ACCEPTED" } else { "REFUSED" });
+            self.actions.push_back(GiverAction::Ended { fact, accepted });
             self.open.remove(&number);
         }
     }
@@ -188,6 +202,7 @@ impl Giver {
             Phase::Out | Phase::Recording => {
                 open.phase = Phase::Settling(accepted);
                 let transfer = open.fact;
+                self.say(&transfer, if accepted { "SETTLING accepted" } else { "SETTLING refused" });
                 self.actions.push_back(GiverAction::Record(Record::Settled { transfer, accepted }));
                 Ok(())
             }
@@ -197,6 +212,11 @@ impl Giver {
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<GiverAction> {
         self.actions.pop_front()
+    }
+
+    /// Says which state of `spec/stock-transfer.md` begins, before anything comes of it.
+    fn say(&self, fact: &TransferFact, state: &str) {
+        super::say("giver", self.node, fact, state);
     }
 
     fn check_offered(&self, number: u64) -> Result<(), TransferFault> {

@@ -17,7 +17,8 @@ mod tests;
 pub use giver::{Giver, GiverAction};
 pub use taker::{Taker, TakerAction};
 
-use crate::journal::record::Stream;
+use crate::ids::SellerId;
+use crate::journal::record::{Stream, TransferFact};
 
 /// What the other end of a link did against the protocol: close the connection and tell the operator. None of these
 /// changes what this end holds.
@@ -80,4 +81,16 @@ pub const fn open_max(stream: Stream) -> usize {
         Stream::Bulk => 4,
         Stream::Urgent => 1024,
     }
+}
+
+/// One line for each state that a transfer enters at this end, for operators who look for a transfer that does not end. It
+/// is said before anything that comes of the state leaves this process.
+fn say(end: &str, node: SellerId, fact: &TransferFact, state: &str) {
+    let TransferFact { stream, number, span, generation, .. } = *fact;
+    let (block, pins) = (span.block.0, span.len());
+    tracing::debug!(
+        "{end} {state}: node {}, {stream:?} {number}, {pins} PINs of block {block:#x} from {}, generation {generation}",
+        node.0,
+        span.start
+    );
 }

@@ -1,7 +1,7 @@
 //! The end that takes a segment.
 
 use super::{TransferFault, open_max};
-use crate::ids::Span;
+use crate::ids::{SellerId, Span};
 use crate::journal::record::{Record, Stream, TransferFact};
 use crate::link::{CHUNK_BYTES_MAX, CHUNKS_IN_FLIGHT_MAX, Offer};
 use crate::stock::{BLOCK_PINS_MAX, PIN_RECORD_BYTES};
@@ -13,6 +13,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// After every call, take [`Taker::poll_action`] until it is empty and do what it says, in that order.
 pub struct Taker {
     stream: Stream,
+    /// Whose link it is, for the log; 0: nobody said.
+    node: SellerId,
     /// Whether content travels; this end may have it already.
     takes_content: bool,
     /// The highest number with a record, durable or on its way there: the watermark.
@@ -72,8 +74,14 @@ impl Taker {
             (fact.number, Outcome { span, generation, accepted, durable: true, asked: false, offer: None })
         };
         let outcomes = outcomes.into_iter().map(restored).collect();
-        let (incoming, actions) = (VecDeque::new(), VecDeque::new());
-        Self { stream, takes_content: true, highest, outcomes, incoming, actions }
+        let (node, incoming, actions) = (SellerId(0), VecDeque::new(), VecDeque::new());
+        Self { stream, node, takes_content: true, highest, outcomes, incoming, actions }
+    }
+
+    /// The same, which names the node of the link wherever it says in what state a transfer is.
+    #[must_use]
+    pub fn on_link_of(self, node: SellerId) -> Self {
+        Self { node, ..self }
     }
 
     /// The same for a link on which this end has all content already, so that none comes.
@@ -173,13 +181,14 @@ impl Taker {
                 self.actions.push_back(TakerAction::Progress { number, bytes: held_bytes as u32 });
             }
         } else if xxh3_64(held) == incoming.offer.checksum {
-            let bytes = std::mem::take(held);
+            let (offer, bytes) = (incoming.offer, std::mem::take(held));
             incoming.content = Content::Writing;
-            self.actions.push_back(TakerAction::WriteContent { offer: incoming.offer, bytes });
+            self.say(&offer, "WRITING");
+            self.actions.push_back(TakerAction::WriteContent { offer, bytes });
         } else {
             // The link lets no damage pass, so the giver's content is damaged: it must keep it.
-            incoming.content = Content::Refused;
-            self.record_in_order();
+            tracing::warn!("transfer {number}: its content does not match its checksum, and is refused");
+            self.refuse(number);
         }
         Ok(())
     }
@@ -190,6 +199,8 @@ impl Taker {
             && matches!(incoming.content, Content::Writing)
         {
             incoming.content = Content::Written;
+            let offer = incoming.offer;
+            self.say(&offer, "WRITTEN");
             self.record_in_order();
         }
     }
@@ -199,6 +210,8 @@ impl Taker {
     pub fn refuse(&mut self, number: u64) {
         if let Some(incoming) = self.incoming.iter_mut().find(|known| known.offer.number == number) {
             incoming.content = Content::Refused;
+            let offer = incoming.offer;
+            self.say(&offer, "REFUSING");
             self.record_in_order();
         }
     }
@@ -210,13 +223,14 @@ impl Taker {
             return;
         }
         outcome.durable = true;
-        let accepted = outcome.accepted;
-        if let Some(offer) = outcome.offer.take()
-            && accepted
-        {
-            self.actions.push_back(TakerAction::Taken(offer));
+        let (accepted, asked) = (outcome.accepted, outcome.asked);
+        if let Some(offer) = outcome.offer.take() {
+            self.say(&offer, if accepted { "RECEIVED" } else { "REFUSED" });
+            if accepted {
+                self.actions.push_back(TakerAction::Taken(offer));
+            }
         }
-        if outcome.asked {
+        if asked {
             self.actions.push_back(TakerAction::Answer { number, accepted });
         }
     }
@@ -232,6 +246,11 @@ impl Taker {
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<TakerAction> {
         self.actions.pop_front()
+    }
+
+    /// Says which state of `spec/stock-transfer.md` begins, before anything comes of it.
+    fn say(&self, offer: &Offer, state: &str) {
+        super::say("taker", self.node, &offer.fact(), state);
     }
 
     fn check_offer(&self, offer: &Offer) -> Result<(), TransferFault> {
@@ -266,10 +285,13 @@ impl Taker {
         let overlapping = under_way.chain(unrecorded).filter(|(span, _)| overlap(*span, offer.span));
         let generation_known = overlapping.map(|(_, generation)| generation).fold(generation_known, u32::max);
         let content = if offer.generation <= generation_known {
+            self.say(&offer, "REFUSING");
             Content::Refused
         } else if self.takes_content {
+            self.say(&offer, "FILLING");
             Content::Filling { bytes: Vec::with_capacity(offer.bytes as usize) }
         } else {
+            self.say(&offer, "WRITING");
             self.actions.push_back(TakerAction::Compare(offer));
             Content::Writing
         };
@@ -287,6 +309,7 @@ impl Taker {
                 Content::Filling { .. } | Content::Writing => return,
             };
             let (offer, asked) = (front.offer, front.asked);
+            self.say(&offer, if accepted { "RECORDING accepted" } else { "RECORDING refused" });
             self.incoming.pop_front();
             self.highest = offer.number;
             let (span, generation) = (offer.span, offer.generation);

@@ -4,6 +4,7 @@
 mod command_line;
 mod damage;
 mod durable;
+mod faults;
 mod full;
 mod hostile;
 mod killed;

@@ -180,10 +180,43 @@ fn a_journal_that_does_not_continue_the_archive_closes_the_connection() {
     bench.hub.handle_link(NODE, copy.ship(), NOW_MS).unwrap();
     bench.hub.commit().unwrap();
     let outputs: Vec<_> = std::iter::from_fn(|| bench.hub.poll_output()).collect();
-    assert!(matches!(outputs[..], [Output::Close { fault: NodeFault::Journal(_), .. }]), "{outputs:?}");
+    let [told, closed] = &outputs[..] else { panic!("{outputs:?}") };
+    assert!(
+        matches!(told, Output::Send { node: NODE, message: ToNode::OldCopy }),
+        "so that it stops: {told:?}"
+    );
+    assert!(matches!(closed, Output::Close { fault: NodeFault::Journal(_), .. }), "{closed:?}");
 
     // The true one goes on after the next hello.
     bench.hello();
     node.write(1);
     assert_eq!(acked(&bench.tell(node.ship())), node.shipped.0);
+}
+
+#[test]
+fn law_1_a_hub_that_has_less_of_a_journal_than_was_acknowledged_is_an_old_copy_and_stops() {
+    let mut bench = furnished();
+    let mut node = NodeJournal::new();
+    node.write(2);
+    let before = bench.store.books();
+    let archive = bench.disk.open(PATH).map(|bytes| bytes.to_vec());
+    assert!(archive.is_err(), "nothing is archived yet");
+    let reached = acked(&bench.tell(node.ship()));
+    let hello = |hub_epoch| ToHub::Hello {
+        node: NODE,
+        hub_epoch,
+        journal_from: reached,
+        workers: 1,
+        registry_version: 0,
+        registry_digest: 0,
+    };
+    bench.hub.handle_link(NODE, hello(1), NOW_MS).unwrap();
+    bench.hub.commit().unwrap();
+    // The copy has been started more often, so that its epoch says nothing.
+    let mut copy = load(MemoryStore::with(before), &Arc::new(HeapDisk::new())).unwrap();
+    let stopped = copy.handle_link(NODE, hello(1), NOW_MS);
+    assert!(
+        matches!(stopped, Err(HubError::OldArchive { node: NODE, ours: 0, theirs }) if theirs == reached),
+        "{stopped:?}"
+    );
 }

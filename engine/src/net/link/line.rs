@@ -172,6 +172,13 @@ impl Line {
                 }
             }
             Fault::Closed | Fault::Io(_) | Fault::Refused(_) | Fault::Said(_) => {}
+            Fault::Ours(why) => {
+                // What was said before it may be the reason. What is long may never go.
+                if self.channel == Channel::Control {
+                    self.seal();
+                }
+                self.session.send_close(why, self.pipe.output());
+            }
             _ => self.session.send_close(&fault.to_string(), self.pipe.output()),
         }
         self.pipe

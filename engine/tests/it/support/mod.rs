@@ -1,11 +1,13 @@
 //! A real network in a process of its own, and tills that talk to it byte by byte.
 
 pub(crate) mod command;
+pub(crate) mod hold;
 pub(crate) mod load;
 pub(crate) mod nodes;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod relay;
 pub(crate) mod small_disk;
 pub(crate) mod till;
 

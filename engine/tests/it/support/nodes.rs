@@ -2,6 +2,7 @@
 
 use super::process::{PINWHEEL, Process};
 use engine::admin::{Reply, Request, VarietyRow};
+use engine::network::JoinToken;
 use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::process::{Command, Output};
 /// Where a network's nodes have their directories and configurations.
 pub(crate) struct Site {
     directory: PathBuf,
+    can_be_held: bool,
 }
 
 /// What a server's configuration says beside the necessary.
@@ -29,7 +31,12 @@ impl Default for Settings {
 
 impl Site {
     pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
+        Self { directory: directory.to_owned(), can_be_held: false }
+    }
+
+    /// The same, whose processes can be stopped at a line of their logs.
+    pub(crate) fn with_holds(directory: &Path) -> Self {
+        Self { can_be_held: true, ..Self::new(directory) }
     }
 
     /// A node's data directory.
@@ -48,7 +55,9 @@ impl Site {
         fs::write(&config, "data = \"hub\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
         let mut command = Command::new(PINWHEEL);
         command.arg("hub").arg("--config").arg(config);
-        Process::launch(command, &self.data("hub"), |status| status.hub.as_ref()?.links.clone())
+        Process::launch(command, &self.data("hub"), self.can_be_held, |status| {
+            status.hub.as_ref()?.links.clone()
+        })
     }
 
     /// Adds a server at the hub and keeps its join token.
@@ -60,6 +69,12 @@ impl Site {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The join token of a server that was admitted.
+    pub(crate) fn token(&self, name: &str) -> JoinToken {
+        let text = fs::read_to_string(self.directory.join(format!("{name}.token"))).unwrap();
+        text.parse().unwrap()
     }
 
     /// Starts a server that calls `hub`; its address is where terminals connect.
@@ -83,7 +98,9 @@ impl Site {
         fs::write(&path, config).unwrap();
         let mut command = Command::new(PINWHEEL);
         command.arg("server").arg("--config").arg(path);
-        Process::launch(command, &self.data(name), |status| status.sellers.first()?.address.clone())
+        Process::launch(command, &self.data(name), self.can_be_held, |status| {
+            status.sellers.first()?.address.clone()
+        })
     }
 }
 

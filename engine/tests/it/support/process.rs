@@ -1,5 +1,6 @@
 //! `pinwheel up` as a child process.
 
+use super::hold::Hold;
 use super::till::{Lost, Till};
 use engine::admin::{KeyRow, MintOrder, Reply, Request, VarietyRow, ask};
 use engine::network::Status;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wire::control::ErrorCode;
 use wire::session::Mode;
@@ -21,6 +23,8 @@ pub(crate) struct Process {
     child: Child,
     /// Its standard error: a file, because nobody reads along.
     errors: File,
+    /// What can keep it from saying the next line.
+    hold: Option<Hold>,
     data: PathBuf,
     /// Where terminals connect.
     pub(crate) address: SocketAddr,
@@ -54,21 +58,33 @@ impl Process {
         command.envs(environment.iter().copied());
         command.arg("up").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]).args(arguments);
         let address = |status: &Status| status.sellers.first()?.address.clone();
-        Self::launch(command, data, address)
+        Self::launch(command, data, false, address)
     }
 
-    /// Starts a process that works in `data`, and waits until its status has the address in it.
+    /// Starts a process that works in `data`, and waits until its status has the address in it. `can_be_held`: it says
+    /// in what state each transfer is, and [`Process::hold`] can stop it there.
     pub(crate) fn launch(
         mut command: Command,
         data: &Path,
+        can_be_held: bool,
         address_in: impl Fn(&Status) -> Option<String>,
     ) -> Result<Self, Output> {
         let errors = tempfile::tempfile().expect("there is room for what it says");
+        let kept = errors.try_clone().expect("a descriptor can be doubled");
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(errors.try_clone().expect("a descriptor can be doubled"));
+        let hold = if can_be_held {
+            let (hold, said) = Hold::start(kept);
+            command.env("PINWHEEL_LOG", "debug").stderr(said);
+            Some(hold)
+        } else {
+            command.stderr(kept);
+            None
+        };
         let child = command.spawn().expect("the program can be started");
+        // With it goes this process's end of what the other one says.
+        drop(command);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = Self { child, errors, data: data.to_owned(), address };
+        let mut process = Self { child, errors, hold, data: data.to_owned(), address };
         let by = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = process.child.try_wait().expect("it is our child") {
@@ -133,6 +149,17 @@ impl Process {
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it uses memory");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
         kib << 10
+    }
+
+    /// Where it stops.
+    pub(crate) fn hold(&self) -> &Hold {
+        self.hold.as_ref().expect("it was started so that it can be held")
+    }
+
+    /// Asks for something in a thread of its own; how that ends does not matter.
+    pub(crate) fn ask_aside(&self, request: Request) -> JoinHandle<()> {
+        let data = self.data.clone();
+        std::thread::spawn(move || drop(ask(&data, &request, None, |_| {})))
     }
 
     /// The process's number.
@@ -219,9 +246,7 @@ impl Process {
 
     /// New stock of a variety.
     pub(crate) fn mint(&self, variety: &str, count: u32) {
-        let (variety, length) = (variety.to_owned(), 16);
-        let order = MintOrder { variety, count, length, letters: false, check: true, expiry: 0 };
-        match self.ask(&Request::Mint(order)) {
+        match self.ask(&minting(variety, count)) {
             Reply::Delivered(_) => {}
             other => panic!("{other:?}"),
         }
@@ -260,6 +285,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks for new stock of a variety.
+pub(crate) fn minting(variety: &str, count: u32) -> Request {
+    let (variety, length) = (variety.to_owned(), 16);
+    Request::Mint(MintOrder { variety, count, length, letters: false, check: true, expiry: 0 })
 }
 
 /// How long anything may take on a busy machine before a test gives up.

@@ -145,3 +145,15 @@ fn an_idle_link_stays_up_by_its_pings() {
     hub.handle.send(at_hub, ToNode::Drain { on: true });
     assert!(matches!(message(&node.events), ToNode::Drain { on: true }));
 }
+
+#[test]
+fn what_is_said_just_before_a_link_is_closed_still_arrives() {
+    let hub = hub(LinkOptions::default());
+    let node = node(&[hub.address]);
+    let (at_hub, _) = up(&hub.events);
+    let (at_node, _) = up(&node.events);
+    hub.handle.send(at_hub, ToNode::OldCopy);
+    hub.handle.close(at_hub, "it is told why");
+    assert!(matches!(message(&node.events), ToNode::OldCopy));
+    assert_eq!(down(&node.events, at_node), "the other end closed the link: it is told why");
+}
