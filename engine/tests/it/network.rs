@@ -380,7 +380,10 @@ fn h09_sales_that_the_hub_does_not_know_of_are_counted_and_valued_until_it_does(
     let server = site.server("north", wire.address, &Settings::default());
     server.wait_for("stock", |status| holds(status, 500));
     let mut sold = vec![sell(&server, &keys[0], 1, 1)];
-    server.wait_for("a report", |status| status.sellers[0].unreported_since_ms.is_none());
+    server.wait_for("a report", |status| {
+        let seller = &status.sellers[0];
+        seller.journal_acknowledged == seller.journal_durable && seller.unreported_since_ms.is_none()
+    });
     wire.deafen();
     sold.extend((2..=4).map(|sequence| sell(&server, &keys[0], sequence, 1)));
     let told = server.wait_for("what is unreported", |status| status.sellers[0].unreported_sales == 3);
