@@ -185,9 +185,8 @@ fn law_3_a_lost_node_that_comes_back_hands_in_its_sales_and_its_rest_is_sold_onc
     net.ask(1);
     net.settle();
     assert_eq!(net.answers(1), [Sale::Later(LaterReason::Stopping)], "it never sells again");
-    net.restart(1);
-    net.settle();
     net.leave(1);
+    net.restart(1);
     net.ask(1);
     net.settle();
     assert_eq!(net.answers(1), [Sale::Later(LaterReason::Stopping)], "nor alone after another start");
