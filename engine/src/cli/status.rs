@@ -69,6 +69,8 @@ fn hub_text(hub: &HubStatus) -> String {
                 node.seller.to_string(),
                 node.name.clone(),
                 link,
+                thousands(node.transfer_pins),
+                thousands(node.transfer_pins_per_s),
                 thousands(node.journal_acknowledged),
                 match (node.registry_agrees, node.registry_lag_versions) {
                     (true, _) => "current".to_owned(),
@@ -80,7 +82,10 @@ fn hub_text(hub: &HubStatus) -> String {
         })
         .collect();
     if !rows.is_empty() {
-        text.push_str(&table(&[">seller", "name", "link", ">journal archived", "registry"], &rows));
+        text.push_str(&table(
+            &[">seller", "name", "link", ">in transfer", ">moved/s", ">journal archived", "registry"],
+            &rows,
+        ));
         text.push('\n');
     }
     let rows: Vec<_> = hub

@@ -33,6 +33,7 @@ pub use drains::{HubDrain, NodeDrain};
 pub use machine::Hub;
 pub use orders::{OrderRow, OrderState, SupplierKind, Supply};
 pub use registry::RegistryLag;
+pub use returns::Traffic;
 pub use sqlite::SqliteStore;
 pub use store::{MemoryStore, Store, StoreError};
 

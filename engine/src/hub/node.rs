@@ -281,6 +281,13 @@ impl Node {
         Ok(())
     }
 
+    /// PINs in transfers that are not answered, in either direction.
+    pub(super) fn open_pins(&self) -> u64 {
+        let down = self.givers.iter().flat_map(Giver::unanswered).map(|fact| fact.span);
+        let up = self.taker.arriving().map(|offer| offer.span);
+        down.chain(up).map(|span| u64::from(span.len())).sum()
+    }
+
     /// PINs of a variety that are on their way to the node, or promised to it.
     pub(super) fn in_flight(&self, variety: VarietyId) -> u64 {
         let open = self.givers.iter().flat_map(Giver::unanswered).filter(|fact| fact.variety == variety);

@@ -219,6 +219,15 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.books.moves.values().rev()
     }
 
+    /// How much is on its way between the hub and a node, and how fast that goes, as of `now_ms` in Unix milliseconds.
+    #[must_use]
+    pub fn traffic(&self, node: SellerId, now_ms: u64) -> Traffic {
+        let Some(live) = self.nodes.get(&node) else { return Traffic::default() };
+        let lately = self.moves().take_while(|row| row.at_ms + TRAFFIC_MS > now_ms);
+        let moved: u64 = lately.filter(|row| row.node == node).map(|row| u64::from(row.span.len())).sum();
+        Traffic { open_pins: live.open_pins(), pins_per_s: moved * 1000 / TRAFFIC_MS }
+    }
+
     /// The piece that a span is a part of.
     fn piece_with(&self, span: Span) -> Option<PieceRow> {
         let (_, piece) = self.books.pieces.range(..=(span.block, span.start)).next_back()?;
@@ -256,3 +265,15 @@ enum Verdict {
 
 /// Moves that are remembered, at least; a tenth more are before the oldest are forgotten.
 pub(super) const MOVES_MAX: usize = 50_000;
+
+/// Stock on its way between the hub and a node, in either direction.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Traffic {
+    /// PINs in transfers that are not answered.
+    pub open_pins: u64,
+    /// PINs of the transfers of the last ten seconds, a second.
+    pub pins_per_s: u64,
+}
+
+/// Over how long a rate is taken, in milliseconds.
+const TRAFFIC_MS: u64 = 10_000;

@@ -79,7 +79,7 @@ impl From<Option<u32>> for Cover {
 impl fmt::Display for Cover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.minutes(), self.0 / 60) {
-            (None, _) => f.write_str("no sales"),
+            (None, _) => f.write_str("as long as nothing is sold"),
             (Some(minutes), 0) => write!(f, "{minutes} min"),
             (Some(minutes), hours @ 1..100) => write!(f, "{hours} h {} min", minutes % 60),
             (Some(_), hours) => write!(f, "{hours} h"),
@@ -163,7 +163,7 @@ mod tests {
         let rate = Rate::from_pins_per_hour(40.0);
         assert_eq!(Cover::of(100, rate).to_string(), "2 h 30 min");
         assert_eq!(Cover::of(20, rate).to_string(), "30 min");
-        assert_eq!(Cover::of(0, Rate::NONE).to_string(), "no sales");
+        assert_eq!(Cover::of(0, Rate::NONE).to_string(), "as long as nothing is sold");
         assert!(Cover::of(u64::MAX, Rate(1)) < Cover::of(0, Rate::NONE));
         assert_eq!((rate.pins_in_h(6), Rate(1).pins_in_h(1)), (240, 1));
         assert_eq!(rate.to_string(), "40.0 PINs/h");

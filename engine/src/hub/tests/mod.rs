@@ -324,6 +324,8 @@ fn bulk_comes_from_the_front_of_what_expires_first_and_urgent_from_the_back() {
     assert!(other.is_empty(), "{other:?}");
     let urgent = bench.tell(ToHub::Urgent { request: 4, variety: VarietyId(1) });
     assert_eq!(offers(&urgent)[0].span, span(0, 99, 100), "urgent ones pass it");
+    assert_eq!(bench.hub.traffic(NODE, NOW_MS), Traffic { open_pins: 49, pins_per_s: 4 });
+    assert_eq!(bench.hub.traffic(NODE, NOW_MS + 10_000), Traffic { open_pins: 49, pins_per_s: 0 });
 
     let second = bench.tell(ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true });
     assert_eq!(offers(&second).iter().map(|o| o.span).collect::<Vec<_>>(), [span(0, 0, 13)]);

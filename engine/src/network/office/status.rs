@@ -120,6 +120,10 @@ pub struct NodeStatus {
     pub linked: bool,
     /// Its journal is archived up to here.
     pub journal_acknowledged: u64,
+    /// PINs on their way to it or from it.
+    pub transfer_pins: u64,
+    /// PINs that moved to it or from it in the last ten seconds, a second.
+    pub transfer_pins_per_s: u64,
     /// Changes of the registry that are not durable there yet.
     pub registry_lag_versions: u64,
     /// For how long it has lacked one, in milliseconds.
@@ -254,11 +258,14 @@ impl Office {
         let (registry, status) = self.ask(move |hub| {
             let node = |(seller, name): (SellerId, &str)| {
                 let lag = hub.registry_lag(seller, now_ms).unwrap_or_default();
+                let traffic = hub.traffic(seller, now_ms);
                 NodeStatus {
                     seller: seller.0,
                     name: name.to_owned(),
                     linked: hub.is_linked(seller),
                     journal_acknowledged: hub.journal_acked(seller).unwrap_or(0),
+                    transfer_pins: traffic.open_pins,
+                    transfer_pins_per_s: traffic.pins_per_s,
                     registry_lag_versions: lag.versions,
                     registry_lag_ms: lag.ms,
                     registry_agrees: lag.agrees,
