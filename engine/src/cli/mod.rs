@@ -261,10 +261,10 @@ struct UpArgs {
     #[arg(long)]
     clear: bool,
     /// A server asks the hub for stock of a variety below this many PINs.
-    #[arg(long, value_name = "PINS", default_value_t = 1_000)]
+    #[arg(long, value_name = "PINS", default_value_t = 5_000)]
     low: u32,
     /// It asks for as many as bring it up to this many.
-    #[arg(long, value_name = "PINS", default_value_t = 4_000)]
+    #[arg(long, value_name = "PINS", default_value_t = 20_000)]
     target: u32,
     /// Do not put sample varieties, terminals and stock into a new data directory.
     #[arg(long)]

@@ -91,5 +91,5 @@ const HOTSPOT: u32 = 3001;
 /// Sample terminals.
 const TERMINALS: u32 = 8;
 /// Sample PINs of each variety.
-const STOCK: u32 = 10_000;
+const STOCK: u32 = 50_000;
 const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000 + 6 * 60 * 60 * 1000;

@@ -245,7 +245,9 @@ impl Pair {
             drain.is_some_and(|drain| drain.is_done) && status.varieties[0].hub == stock
         });
         assert!(matches!(self.hub().ask(&drain(false)), Answer::Changed { .. }));
-        self.server().wait_for("all of it", |status| holds(status, stock));
+        // What can be sold is told a moment late: by its books, too, it has gone and come back.
+        let has_come = |status: &Status| holds(status, stock) && status.varieties[0].at_seller == stock;
+        self.server().wait_for("all of it", has_come);
     }
 }
 
