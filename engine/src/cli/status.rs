@@ -138,7 +138,10 @@ fn hub_text(hub: &HubStatus) -> String {
 /// What would be lost with the disk.
 fn unreported(seller: &SellerStatus, now_ms: u64) -> String {
     let mut text = match seller.unreported_since_ms {
-        None => "every sale is known to the hub".to_owned(),
+        None if seller.journal_acknowledged >= seller.journal_durable => {
+            "every sale is known to the hub".to_owned()
+        }
+        None => "no sale older than a moment".to_owned(),
         Some(since_ms) => format!(
             "{} sales, {}, the first {} s ago",
             thousands(seller.unreported_sales),

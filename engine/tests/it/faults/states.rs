@@ -19,24 +19,26 @@ use wire::message::{Attempt, Reply};
 /// A state of a transfer: where it is seen, and what is said there.
 type State = (End, &'static str);
 
+/// The states of a transfer to the server that is accepted.
+const DOWN: [State; 9] = [
+    (Hub, "giver RECORDING"),
+    (Hub, "giver OUT"),
+    (Hub, "giver SETTLING accepted"),
+    (Hub, "giver ACCEPTED"),
+    (Server, "taker FILLING"),
+    (Server, "taker WRITING"),
+    (Server, "taker WRITTEN"),
+    (Server, "taker RECORDING accepted"),
+    (Server, "taker RECEIVED"),
+];
+
 #[test]
 fn h01_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_a_server_loses_and_doubles_nothing() {
-    const STATES: [State; 9] = [
-        (Hub, "giver RECORDING"),
-        (Hub, "giver OUT"),
-        (Hub, "giver SETTLING accepted"),
-        (Hub, "giver ACCEPTED"),
-        (Server, "taker FILLING"),
-        (Server, "taker WRITING"),
-        (Server, "taker WRITTEN"),
-        (Server, "taker RECORDING accepted"),
-        (Server, "taker RECEIVED"),
-    ];
     let scratch = scratch();
     let mut pair = Pair::new(Site::with_holds(scratch.path()), (200_000, 200_000, 200_000), 0);
     pair.start(Server);
     let mut sold = Vec::new();
-    for (round, (state, killed)) in (1..).zip(with_either_end(&STATES)) {
+    for (round, (state, killed)) in (1..).zip(with_either_end(&DOWN)) {
         // The answer may never come: whoever would give it is killed.
         let mut minting_aside = None;
         pair.kill_in(state, killed, |pair| {
@@ -80,23 +82,12 @@ fn h04_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_the_hub_loses_an
 
 #[test]
 fn law_3_a_kill_of_either_end_in_any_state_of_an_urgent_transfer_loses_and_doubles_nothing() {
-    const STATES: [State; 9] = [
-        (Hub, "giver RECORDING"),
-        (Hub, "giver OUT"),
-        (Hub, "giver SETTLING accepted"),
-        (Hub, "giver ACCEPTED"),
-        (Server, "taker FILLING"),
-        (Server, "taker WRITING"),
-        (Server, "taker WRITTEN"),
-        (Server, "taker RECORDING accepted"),
-        (Server, "taker RECEIVED"),
-    ];
     let scratch = scratch();
     let mut pair = Pair::new(Site::with_holds(scratch.path()), (0, 1, 1), 200);
     pair.start(Server);
     let (mut sold, mut sequence) = (Vec::new(), 0);
     let serial = |sold: &wire::message::Sold| String::from_utf8_lossy(sold.serial.as_bytes()).into_owned();
-    for (state, killed) in with_either_end(&STATES) {
+    for (state, killed) in with_either_end(&DOWN) {
         // A kill may leave a PIN behind that came for a vend which had gone: it is sold first.
         pair.server().wait_for("all is reported", is_reported);
         let at_rest = |status: &Status| status.varieties[0].in_transfer == 0;
