@@ -29,7 +29,8 @@ pub(crate) fn measure(folder: &Path, options: &Options) -> Result<()> {
     let site = Site::start(folder, 1)?;
     let tokens = (0..NODES).map(|node| Ok(site.admit(&format!("node-{node}"))?.parse()?));
     let tokens = tokens.collect::<Result<Vec<JoinToken>>>()?;
-    mint(&site.hub_data(), &code(1), STOCK, 0)?;
+    let rounds = u32::try_from(options.rounds)?;
+    mint(&site.hub_data(), &code(1), rounds * STOCK_EACH, 0)?;
     let (sender, events) = channel();
     let links = tokens.iter().map(|token| {
         let keys = NodeKeys::from_node_key(token.node_key.expose());
@@ -208,7 +209,8 @@ const NODES: usize = 8;
 /// Requests of one node without an answer.
 const AT_ONCE: usize = 16;
 const PINS_EACH: u32 = 10;
-const STOCK: u32 = 2_000_000;
-const TIME: Duration = Duration::from_secs(3);
+/// Issued for each round: more than is asked for in it.
+const STOCK_EACH: u32 = 1_000_000;
+const TIME: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 const REQUESTS_PER_S_MIN: f64 = 2000.0;

@@ -89,8 +89,11 @@ impl Caller {
         }
         let mut last = None;
         loop {
-            let status = match self.request(&Request::Status, None)? {
-                Reply::Status(status) => progress(&status),
+            let (status, hub_runs) = match self.request(&Request::Status, None)? {
+                Reply::Status(status) => {
+                    let hub_runs = status.hub.as_ref().is_some_and(|hub| hub.links.is_some());
+                    (progress(&status), hub_runs)
+                }
                 other => return Err(unexpected(other)),
             };
             let Some(drain) = status else {
@@ -98,11 +101,15 @@ impl Caller {
                 say(if self.json { "null\n" } else { "it stays\n" });
                 return Ok(());
             };
+            if !hub_runs && !drain.is_done && !self.json {
+                say("begun; the hub is not running: stock moves when it is\n");
+                return Ok(());
+            }
             if last.as_ref() != Some(&drain) && !self.json && !drain.is_done {
                 let (left, moved) = (thousands(drain.left), thousands(drain.moved));
                 remark(&format!("{left} PINs left, {moved} moved {}\n", drain.stuck.join("; ")));
             }
-            if drain.is_done || args.no_wait {
+            if drain.is_done || args.no_wait || !hub_runs {
                 match (self.json, drain.is_done) {
                     (true, _) => say_json(&drain),
                     (false, true) => {

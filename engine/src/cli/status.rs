@@ -137,20 +137,20 @@ fn hub_text(hub: &HubStatus) -> String {
 
 /// What would be lost with the disk.
 fn unreported(seller: &SellerStatus, now_ms: u64) -> String {
+    let all = seller.journal_acknowledged >= seller.journal_durable;
     let mut text = match seller.unreported_since_ms {
-        None if seller.journal_acknowledged >= seller.journal_durable => {
-            "every sale is known to the hub".to_owned()
-        }
-        None => "no sale older than a moment".to_owned(),
+        None if all && seller.heard => "every sale is known to the hub".to_owned(),
+        None => "no sale older than a second".to_owned(),
         Some(since_ms) => format!(
-            "{} sales, {}, the first {} s ago",
+            "{}{} sold, {}, the first {} s ago",
+            if seller.heard { "" } else { "the hub has said nothing since the start; at most " },
             thousands(seller.unreported_sales),
             seller.unreported_value.join(" + "),
             now_ms.saturating_sub(since_ms) / 1000
         ),
     };
     if let Some(min) = seller.backlog_room_min.filter(|_| !seller.linked) {
-        text.push_str(&format!("; the disk has room for {} h {} min more", thousands(min / 60), min % 60));
+        text.push_str(&format!("; the disk has room for {} h more", thousands(min / 60)));
     }
     text
 }
@@ -163,6 +163,9 @@ fn lost_text(is_linked: bool, lost: &LostStatus) -> String {
 fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
     let state = match (&seller.address, seller.linked, seller.disk_full) {
         (None, ..) => "not selling".to_owned(),
+        (Some(address), ..) if !seller.is_open => {
+            format!("on {address}, sells nothing: it goes offline, was declared lost, or has left")
+        }
         (Some(address), true, false) => format!("selling on {address}"),
         (Some(address), false, false) => format!("selling on {address}; the hub does not answer"),
         (Some(address), _, true) => format!("on {address}; the disk is full"),

@@ -8,6 +8,7 @@ use crate::ledger::Unreported;
 use crate::net::Clock;
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Keeps an eye on what is not reported.
 pub(super) struct Backlog {
@@ -15,6 +16,8 @@ pub(super) struct Backlog {
     reader: JournalReader<MappedDisk>,
     /// Somewhere on the journal's file system.
     data: PathBuf,
+    /// When this began, in Unix milliseconds.
+    started_ms: u64,
     /// Where the journal ended, by monotonic milliseconds: what it grew by lately.
     ends: VecDeque<(u64, u64)>,
     due_ms: u64,
@@ -33,6 +36,7 @@ impl Backlog {
             unreported: Unreported::new(reader.clone()),
             reader,
             data,
+            started_ms: clock().unix_ms,
             ends: VecDeque::new(),
             due_ms: 0,
             alarm: Alarm { after_ms: u64::from(alarm_after_s) * 1000, next_ms: None },
@@ -53,15 +57,19 @@ impl Backlog {
         let sales = self.unreported.sales();
         self.note_growth(now.monotonic_ms);
         let room_min = self.room_min();
-        let age_ms = sales.since_ms.map_or(0, |since_ms| now.unix_ms.saturating_sub(since_ms));
+        let heard = standing.heard.load(Relaxed);
+        // Before the hub has said what it knows, nobody can tell since when it lacks some.
+        let since = |since_ms: u64| if heard { since_ms } else { since_ms.max(self.started_ms) };
+        let age_ms = sales.since_ms.map_or(0, |since_ms| now.unix_ms.saturating_sub(since(since_ms)));
         match self.alarm.hear(age_ms) {
             Some(Said::Raised) => {
                 let pins: u64 = sales.pins.values().sum();
                 let s = age_ms / 1000;
-                let more = |min| format!("; the disk has room for {} h {} min more", min / 60, min % 60);
-                let room = room_min.map(more).unwrap_or_default();
+                let up_to = if heard { "" } else { "up to " };
+                let room = room_min.map(|min| format!("; the disk has room for {} h more", min / 60));
+                let room = room.unwrap_or_default();
                 tracing::warn!(
-                    "{pins} sales are not known to the hub, the first for {s} s: if this disk is lost, so are they{room}"
+                    "{up_to}{pins} sales have not been known to the hub for {s} s: if this disk is lost, so are they{room}"
                 );
             }
             Some(Said::Over) => tracing::info!("all sales are known to the hub again"),

@@ -47,7 +47,7 @@ impl BookkeepingHandle {
 pub(super) fn start(
     bookkeeper: Bookkeeper<MappedDisk>,
     upkeep: Upkeep<MappedDisk>,
-    backlog: Backlog,
+    backlog: Option<Backlog>,
     seller: SellerId,
     lookups: Receiver<(usize, Lookup)>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
@@ -76,7 +76,7 @@ pub(super) fn start(
 struct Desk {
     bookkeeper: Bookkeeper<MappedDisk>,
     upkeep: Upkeep<MappedDisk>,
-    backlog: Backlog,
+    backlog: Option<Backlog>,
     seller: SellerId,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     standing: Arc<Standing>,
@@ -121,7 +121,10 @@ impl Desk {
                 default(TURN) => {}
             }
             self.bookkeeper.advance(READ_BYTES)?;
-            self.backlog.look(self.acknowledged(), &self.standing)?;
+            let acknowledged = self.acknowledged();
+            if let Some(backlog) = &mut self.backlog {
+                backlog.look(acknowledged, &self.standing)?;
+            }
             if self.rest_turns > 0 {
                 self.rest_turns -= 1;
                 continue;

@@ -11,6 +11,7 @@ use crate::journal::{JournalError, JournalReader, Position};
 use crate::link::{ToHub, ToNode};
 use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
 use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
+use crate::seller::Service;
 use crate::steward::{Content, NodePlace, Shipping, Steward, StewardAction, TICK_MS};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
@@ -74,6 +75,8 @@ pub(super) fn start(
     let identity = UplinkIdentity { node, role: Role::Server, workers: workers_count, key };
     let uplink = Uplink::start(addresses, identity, deliver, clock, random, LinkOptions::default());
     let uplink = uplink.map_err(Failure::Poll)?;
+    // Unless the steward says otherwise at once.
+    standing.open.store(true, Relaxed);
     let (writer, written) = SegmentWriter::start(&disk, fatal);
     let desk = Desk {
         steward,
@@ -249,6 +252,7 @@ impl Desk {
                     self.front.registry(registry);
                 }
                 StewardAction::Service(service) => {
+                    self.standing.open.store(service == Service::Open, Relaxed);
                     for worker in &self.workers {
                         worker.send(WorkerMessage::Service(service));
                     }
@@ -266,6 +270,7 @@ impl Desk {
                     if position > durable {
                         return Err(Failure::OldSeller { archived: position, durable });
                     }
+                    self.standing.heard.store(true, Relaxed);
                     let known = self.shipping.acknowledged().0;
                     if position < known {
                         // It should have stopped by itself. Nothing is taken from it.

@@ -170,7 +170,11 @@ pub struct SellerStatus {
     pub journal_durable: u64,
     /// The hub holds a copy up to here.
     pub journal_acknowledged: u64,
-    /// PINs sold of which the hub does not know yet.
+    /// Whether it sells: it does not while it goes offline, nor when it was declared lost or has left.
+    pub is_open: bool,
+    /// Whether the hub has said since the start what it knows; if not, the unreported are all that the journal still holds.
+    pub heard: bool,
+    /// PINs sold of which the hub does not know yet, as of a second ago.
     pub unreported_sales: u64,
     /// Their face value, by currency: `1234.00 ZAR`.
     pub unreported_value: Vec<String>,
@@ -372,6 +376,8 @@ impl SellerDesk {
             free_records: space.free_records(),
             journal_durable: reader.durable().0,
             journal_acknowledged: read(&standing.acknowledged),
+            is_open: standing.open.load(Relaxed),
+            heard: standing.heard.load(Relaxed),
             unreported_sales: unreported.pins.values().sum(),
             unreported_value: value_of(&unreported, &standing.registry()),
             unreported_since_ms: unreported.since_ms,
@@ -396,6 +402,10 @@ pub(in crate::network) struct Standing {
     pub(in crate::network) unreported_bytes: AtomicU64,
     /// The last attempt to use more of the disk failed for lack of room.
     pub(in crate::network) disk_full: AtomicBool,
+    /// The hub has said since the start up to where it holds the journal.
+    pub(in crate::network) heard: AtomicBool,
+    /// It sells.
+    pub(in crate::network) open: AtomicBool,
     /// The hub answers.
     pub(in crate::network) linked: AtomicBool,
     /// With for how many minutes the disk has room for the journal; none if it does not grow.
