@@ -76,6 +76,15 @@ impl Three {
     }
 }
 
+impl Drop for Three {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("hub:\n{}", self.hub.said());
+            self.behind.iter().for_each(|behind| println!("behind:\n{}", behind.said()));
+        }
+    }
+}
+
 #[test]
 fn h01_messages_that_all_come_twice_neither_lose_nor_double_a_pin() {
     let mut three = Three::new(4000, |message| [message.clone(), message].into_iter().flatten().collect());
