@@ -364,6 +364,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 let (ours, theirs) = (node.journal_acked, journal_from);
                 return Err(HubError::OldArchive { node: from, ours, theirs });
             }
+            // Said again on one connection: it has its welcome, and what came of that stands.
+            if node.greeted {
+                return Ok(Ok(()));
+            }
             self.handle_cut(from);
             if let Some(node) = self.nodes.get_mut(&from) {
                 node.greeted = true;

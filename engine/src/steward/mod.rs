@@ -142,7 +142,18 @@ pub enum StewardAction<D: Disk> {
     /// Tell the operator that the node was declared lost, or has left.
     Place(NodePlace),
     /// Upstream broke the protocol: drop the link and tell the operator. Selling goes on.
-    Drop(TransferFault),
+    Drop(UpstreamFault),
+}
+
+/// How upstream broke the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum UpstreamFault {
+    /// In a transfer.
+    #[error(transparent)]
+    Transfer(#[from] TransferFault),
+    /// It did not greet first.
+    #[error("ready came before the welcome")]
+    ReadyFirst,
 }
 
 /// Why the steward cannot go on: the node stops.
@@ -371,10 +382,18 @@ impl<D: Disk> Steward<D> {
                     self.epoch_unstored = true;
                     self.store_state(now)?;
                 }
+                // A welcome is due once; said again it must not undo the ready that came meanwhile.
+                if self.link != Link::Down {
+                    return Ok(());
+                }
                 self.link = Link::Resuming;
                 self.report_at_ms = 0;
                 self.actions.push_back(StewardAction::Acknowledged { position: journal_acked });
                 self.offer_again(now);
+            }
+            // Without a welcome nothing would ever be reported or asked for.
+            ToNode::Ready if self.link == Link::Down => {
+                self.actions.push_back(StewardAction::Drop(UpstreamFault::ReadyFirst));
             }
             ToNode::Ready => {
                 self.link = Link::Ready;

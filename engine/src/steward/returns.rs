@@ -101,7 +101,7 @@ impl<D: Disk> Steward<D> {
     /// Does what the giver says.
     pub(super) fn follow_giver(&mut self, told: Result<(), TransferFault>, now: &Now) {
         if let Err(fault) = told {
-            self.actions.push_back(StewardAction::Drop(fault));
+            self.actions.push_back(StewardAction::Drop(fault.into()));
         }
         while let Some(action) = self.giver.poll_action() {
             match action {

@@ -71,7 +71,7 @@ impl<D: Disk> Steward<D> {
         now: &Now,
     ) -> Result<(), StewardError> {
         if let Err(fault) = taken {
-            self.actions.push_back(StewardAction::Drop(fault));
+            self.actions.push_back(StewardAction::Drop(fault.into()));
         }
         while let Some(action) = self.taker(stream).poll_action() {
             match action {

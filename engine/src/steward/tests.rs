@@ -28,6 +28,8 @@ struct Desk {
     made_before: u64,
     /// How often a worker was told that there is none.
     out_of_stock: u32,
+    /// How upstream broke the protocol.
+    faults: Vec<UpstreamFault>,
     /// The ranges that were handed to workers.
     lanes: Vec<Arc<Range<Content<HeapDisk>>>>,
 }
@@ -51,6 +53,7 @@ impl Desk {
             given: 0,
             made_before: 0,
             out_of_stock: 0,
+            faults: Vec::new(),
             lanes: Vec::new(),
         }
     }
@@ -116,7 +119,7 @@ impl Desk {
                 idle = false;
                 match action {
                     StewardAction::Send(message) => self.sent.push(message),
-                    StewardAction::Drop(fault) => panic!("{fault}"),
+                    StewardAction::Drop(fault) => self.faults.push(fault),
                     StewardAction::Write(write) => {
                         let result = write.run(&*self.disk);
                         self.steward.handle_written(&write, result, &self.now).unwrap();
@@ -464,4 +467,22 @@ fn h07_a_node_that_goes_offline_asks_for_nothing_and_gives_back_all_even_what_st
     desk.hear(ToNode::Drain { on: false });
     desk.tick();
     assert_eq!(desk.needs(), [60], "reversed");
+}
+
+#[test]
+fn h01_a_welcome_said_twice_undoes_nothing_and_one_that_never_came_ends_the_link() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.hear(ToNode::Welcome { hub_epoch: 1, pending: 0, journal_acked: 0 });
+    assert!(desk.steward.is_linked());
+    desk.sent();
+    desk.now.monotonic_ms += 1_000;
+    desk.tick();
+    assert!(desk.sent().iter().any(|m| matches!(m, ToHub::Report(_))), "it goes on reporting");
+
+    desk.steward.handle_cut();
+    desk.steward.handle_connected(0);
+    assert_eq!(desk.faults, []);
+    desk.hear(ToNode::Ready);
+    assert_eq!(desk.faults, [UpstreamFault::ReadyFirst]);
 }

@@ -470,3 +470,14 @@ fn the_node_key_opens_what_is_offered_to_the_node() {
     assert_eq!(serial.as_bytes(), format!("S{block}x3").as_bytes());
     assert_eq!(offer.properties.batch, BatchId(1));
 }
+
+#[test]
+fn h01_a_hello_said_twice_on_one_connection_is_answered_once() {
+    let mut bench = Bench::new(MemoryStore::new());
+    bench.furnish();
+    let welcomes = |sent: Vec<ToNode>| sent.iter().filter(|m| matches!(m, ToNode::Welcome { .. })).count();
+    bench.hub.handle_cut(NODE);
+    let hello = hello_of(NODE, bench.hub.epoch());
+    assert_eq!(welcomes(bench.tell(hello.clone())), 1);
+    assert_eq!(welcomes(bench.tell(hello)), 0);
+}
