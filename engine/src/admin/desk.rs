@@ -63,12 +63,15 @@ fn try_answer(
             Reply::Varieties { varieties: registry.varieties().map(VarietyRow::of).collect() }
         }
         Request::AddVariety(row) => added(office.command(Command::AddVariety(row.to_variety()))?),
-        Request::AddNode { name } => match office.command(Command::AddNode { name })? {
-            Done::Node { seller, node_key } => {
-                Reply::Node { seller: seller.0, token: JoinToken { seller, node_key }.to_string() }
+        Request::AddNode { name, below } => {
+            let below = below.map(|server| office.node_called(&server)).transpose()?;
+            match office.command(Command::AddNode { name, below })? {
+                Done::Node { seller, node_key, .. } => {
+                    Reply::Node { seller: seller.0, token: JoinToken { seller, node_key }.to_string() }
+                }
+                other => unreachable!("a new node is answered by it, not {other:?}"),
             }
-            other => unreachable!("a new node is answered by it, not {other:?}"),
-        },
+        }
         Request::Drain { node, on } => {
             office.drain(&node, on)?;
             Reply::Changed { added: 0, changed: 1 }

@@ -66,10 +66,13 @@ pub enum Request {
         /// Its name.
         name: String,
     },
-    /// A new node below the hub.
+    /// A new node below the hub, or below a server.
     AddNode {
         /// Its name.
         name: String,
+        /// The name or number of the server that it is to be below.
+        #[serde(default)]
+        below: Option<String>,
     },
     /// A node goes offline, or not.
     Drain {

@@ -4,6 +4,9 @@
 //! gave with a number above the seller's watermark was in transfer when the seller's books were read, whatever the hub
 //! thinks of it by now; what it says it gave with a number up to the watermark must be in the seller's books.
 //!
+//! Nodes below a server have to be read before it, so that its books know of everything that theirs depend on: what the server
+//! says it gave to them, and what came back, is then judged by their books as its own are by the hub's.
+//!
 //! The same the other way: what a seller gave back and the hub had not taken when its books were read is in transfer; what
 //! the hub has taken under a number that the seller's books did not know was still at the seller when they were read.
 
@@ -104,10 +107,42 @@ pub struct SellerBooks {
     pub refused: Vec<(Stream, u64)>,
     /// Every segment the seller ever took, but for the parts that it gave back.
     pub segments: Vec<SegmentBook>,
-    /// The highest number of a transfer back to the hub.
+    /// The highest number of a transfer back upstream.
     pub given: u64,
-    /// The transfers back to the hub of which the seller does not know yet how they ended.
+    /// The transfers back upstream of which the seller does not know yet how they ended.
     pub returning: Vec<ReturningBook>,
+    /// What it gave to nodes below and did not get back.
+    pub below: Vec<BelowBook>,
+    /// Every segment that ever came back from nodes below.
+    pub came_back: Vec<CameBackBook>,
+}
+
+/// A segment that a seller gave to a node below it: in transfer until that has taken it, then the node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BelowBook {
+    /// To whom.
+    pub node: SellerId,
+    /// The transfer's numbering.
+    pub stream: Stream,
+    /// The transfer's number.
+    pub number: u64,
+    /// The segment, or what is left of it there.
+    pub span: Span,
+    /// The ownership generation under which it was given.
+    pub generation: u32,
+    /// Its variety.
+    pub variety: VarietyId,
+}
+
+/// A segment that came back from a node below. Whatever that node had of it under a lower generation it has no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CameBackBook {
+    /// From whom.
+    pub node: SellerId,
+    /// The segment.
+    pub span: Span,
+    /// Its ownership generation from then on.
+    pub generation: u32,
 }
 
 /// A segment that a seller gave back.
@@ -121,6 +156,8 @@ pub struct ReturningBook {
     pub generation: u32,
     /// Its variety.
     pub variety: VarietyId,
+    /// The node below that it had come back from; 0: it came from upstream.
+    pub from: SellerId,
 }
 
 /// One segment at a seller. What is neither sold nor withdrawn is in its stock.
@@ -136,6 +173,8 @@ pub struct SegmentBook {
     pub sold: Vec<(u32, u32)>,
     /// Ranges of block indexes withdrawn: voided, damaged or expired.
     pub withdrawn: Vec<(u32, u32)>,
+    /// The node below that it came back from; 0: it came from upstream.
+    pub from: SellerId,
 }
 
 /// Compares the books.

@@ -1,7 +1,7 @@
 //! One walk over each block, along all borders of what anyone claims.
 
 use super::report::{Finding, FindingKind, Report, Tally};
-use super::{HubBooks, PieceBook, ReturnedBook, SellerBooks};
+use super::{BelowBook, HubBooks, PieceBook, ReturnedBook, SellerBooks};
 use crate::hub::books::Place;
 use crate::ids::{BlockId, SellerId, VarietyId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,14 +21,23 @@ enum Claim {
     WrittenOff,
     /// The hub gave them and the seller took them, under this generation. No place: the seller must say so too.
     Taken(u32, u32),
-    /// A seller has them, under this generation and variety.
-    Stock(u32, u32, u32),
+    /// A seller gave them to a node below, which took them, under this generation. No place: that node must say so too.
+    Passed(u32, u32, u32),
+    /// A node below gave them back under this generation: what it had under a lower one it has no more. No place.
+    CameBack(u32, u32),
+    /// A seller gave them to a node below, which had not taken them yet.
+    PassedInTransfer(u32, u32),
+    /// A seller gave them to a node below whose books are not there.
+    PassedInDoubt(u32, u32),
+    /// A seller has them, under this generation and variety; whether they came back from below.
+    Stock(u32, u32, u32, bool),
     /// A seller sold them. Comes on top of [`Claim::Stock`].
     Sold(u32),
     /// A seller withdrew them. Comes on top of [`Claim::Stock`].
     Withdrawn(u32),
-    /// A seller gave them back, having had them under this generation and variety, and the hub has not taken them.
-    Returning(u32, u32, u32),
+    /// A seller gave them back, having had them under this generation and variety, and upstream has not taken them; whether they
+    /// had come back from below.
+    Returning(u32, u32, u32, bool),
     /// The hub has taken them back from a seller after the seller's books were read: these say too much then. No place.
     Returned(u32),
 }
@@ -72,14 +81,23 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
         let seller = books.seller.0;
         for returning in books.returning.iter().filter(|returning| !has_taken(hub, books, returning.number)) {
             let claims = &mut blocks.entry(returning.span.block).or_default().claims;
-            let claim = Claim::Returning(seller, returning.generation, returning.variety.0);
+            let came_back = returning.from != SellerId(0);
+            let claim = Claim::Returning(seller, returning.generation, returning.variety.0, came_back);
             claims.push((returning.span.start, returning.span.end, claim));
         }
         report.positions.insert(seller, books.position);
+        for below in &books.below {
+            let claims = &mut blocks.entry(below.span.block).or_default().claims;
+            claims.push((below.span.start, below.span.end, claim_below(seller, below, &by_seller)));
+        }
+        for back in &books.came_back {
+            let claims = &mut blocks.entry(back.span.block).or_default().claims;
+            claims.push((back.span.start, back.span.end, Claim::CameBack(back.node.0, back.generation)));
+        }
         for segment in &books.segments {
             let claims = &mut blocks.entry(segment.span.block).or_default().claims;
             let VarietyId(variety) = segment.variety;
-            let stock = Claim::Stock(seller, segment.generation, variety);
+            let stock = Claim::Stock(seller, segment.generation, variety, segment.from != SellerId(0));
             claims.push((segment.span.start, segment.span.end, stock));
             claims.extend(segment.sold.iter().map(|&(start, end)| (start, end, Claim::Sold(seller))));
             claims
@@ -117,6 +135,17 @@ fn claim_of(piece: &PieceBook, sellers: &BTreeMap<SellerId, &SellerBooks>) -> Cl
         // Refused: on its way back.
         Some(books) if books.refused.contains(&(stream, number)) => Claim::InTransfer(node.0),
         Some(_) => Claim::Taken(node.0, piece.generation),
+    }
+}
+
+/// What became of what a seller gave to a node below, whose books are no newer than the seller's.
+fn claim_below(seller: u32, below: &BelowBook, sellers: &BTreeMap<SellerId, &SellerBooks>) -> Claim {
+    let &BelowBook { node, stream, number, generation, .. } = below;
+    match sellers.get(&node) {
+        None => Claim::PassedInDoubt(seller, node.0),
+        Some(books) if number > books.watermarks[stream as usize] => Claim::PassedInTransfer(seller, node.0),
+        Some(books) if books.refused.contains(&(stream, number)) => Claim::PassedInTransfer(seller, node.0),
+        Some(_) => Claim::Passed(seller, node.0, generation),
     }
 }
 
@@ -159,23 +188,28 @@ fn judge(
     let received = count(|c| matches!(c, Claim::Received));
     let elsewhere =
         count(|c| matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_) | Claim::WrittenOff));
-    let stocks = count(|c| matches!(c, Claim::Stock(..) | Claim::Returning(..)));
-    let returning = count(|c| matches!(c, Claim::Returning(..)));
+    let moving = count(|c| {
+        matches!(c, Claim::Returning(..) | Claim::PassedInTransfer(..) | Claim::PassedInDoubt(..))
+    });
+    let stocks = moving + count(|c| matches!(c, Claim::Stock(..)));
+    let passed = count(|c| matches!(c, Claim::Passed(..)));
     let gone = count(|c| matches!(c, Claim::Sold(_) | Claim::Withdrawn(_)));
     let given = count(|c| matches!(c, Claim::Taken(..)));
 
     let kind = if received == 0 {
         Some(FindingKind::Unknown)
-    } else if received > 1 || elsewhere + given > 1 || elsewhere + stocks > 1 || gone > 1 {
+    } else if received > 1 || elsewhere + given > 1 || elsewhere + stocks > 1 || gone > 1 || passed > 1 {
         Some(FindingKind::Twice)
     } else if elsewhere + stocks == 0 {
         Some(if gone > 0 { FindingKind::Misplaced } else { FindingKind::Missing })
-    } else if elsewhere + returning > 0 && gone > 0 {
+    } else if elsewhere + moving > 0 && gone > 0 {
         Some(FindingKind::Twice)
     } else if gone == 0 && claims.iter().any(|claim| is_undoubted(*claim, lost)) {
         Some(FindingKind::Misplaced)
     } else if stocks == 1 {
         mismatch(variety, claims)
+    } else if passed > 0 {
+        Some(FindingKind::Misplaced)
     } else {
         None
     };
@@ -195,7 +229,10 @@ fn judge(
         return;
     }
     let tally = report.varieties.entry(variety).or_default();
-    let place = claims.iter().filter(|c| !matches!(c, Claim::Received | Claim::Taken(..))).max();
+    let is_place = |c: &&Claim| {
+        !matches!(c, Claim::Received | Claim::Taken(..) | Claim::Passed(..) | Claim::CameBack(..))
+    };
+    let place = claims.iter().filter(is_place).max();
     *tally.column(place) += u64::from(end - start);
 }
 
@@ -221,11 +258,24 @@ fn is_undoubted(claim: Claim, lost: &Lost) -> bool {
     }
 }
 
-/// Leaves out what a seller has in stock by books that are older than its return. What it sold stays: that is never returned.
+/// Leaves out what a seller has by books that are older than its return, and what it had passed on by then. What was sold
+/// stays: that is never returned.
 fn without_returned(claims: &[Claim]) -> Vec<Claim> {
     let has_returned = |seller: u32| claims.contains(&Claim::Returned(seller));
+    // What a node below had under a lower generation came back from it.
+    let came_back = |node: u32, had: u32| {
+        claims.iter().any(|claim| matches!(*claim, Claim::CameBack(from, under) if from == node && had < under))
+    };
+    let was_passed_by_one_that_returned = |node: u32| {
+        claims.iter().any(|claim| matches!(*claim, Claim::Passed(by, to, _) if to == node && has_returned(by)))
+    };
     let stays = |claim: &&Claim| match **claim {
-        Claim::Stock(seller, ..) | Claim::Returning(seller, ..) => !has_returned(seller),
+        Claim::Stock(seller, had, ..) | Claim::Returning(seller, had, ..) => {
+            !has_returned(seller) && !came_back(seller, had) && !was_passed_by_one_that_returned(seller)
+        }
+        Claim::Passed(by, ..) | Claim::PassedInTransfer(by, _) | Claim::PassedInDoubt(by, _) => {
+            !has_returned(by)
+        }
         Claim::Returned(_) => false,
         _ => true,
     };
@@ -234,28 +284,38 @@ fn without_returned(claims: &[Claim]) -> Vec<Claim> {
 
 /// Whether the one seller that has a range is the one it was given to, under the right generation and variety.
 fn mismatch(variety: u32, claims: &[Claim]) -> Option<FindingKind> {
-    let (holder, held, held_variety) = claims.iter().find_map(|claim| match *claim {
-        Claim::Stock(seller, generation, of) | Claim::Returning(seller, generation, of) => {
-            Some((seller, generation, of))
-        }
-        _ => None,
-    })?;
-    let gone_elsewhere = claims.iter().any(|claim| match *claim {
-        Claim::Sold(seller) | Claim::Withdrawn(seller) => seller != holder,
-        _ => false,
-    });
     let given = claims.iter().find_map(|claim| match *claim {
         Claim::Taken(seller, generation) => Some((seller, generation)),
         _ => None,
     });
-    match given {
-        Some((seller, _)) if seller != holder || gone_elsewhere => Some(FindingKind::Misplaced),
-        None => Some(FindingKind::Misplaced),
-        Some((_, generation)) if generation != held || variety != held_variety => {
-            Some(FindingKind::Mismatched)
-        }
-        Some(_) => None,
+    let passed = claims.iter().find_map(|claim| match *claim {
+        Claim::Passed(by, to, generation) => Some((by, to, generation)),
+        Claim::PassedInTransfer(by, to) | Claim::PassedInDoubt(by, to) => Some((by, to, 0)),
+        _ => None,
+    });
+    let Some((given_to, given_under)) = given else { return Some(FindingKind::Misplaced) };
+    if passed.is_some_and(|(by, ..)| by != given_to) {
+        return Some(FindingKind::Misplaced);
     }
+    let holder = claims.iter().find_map(|claim| match *claim {
+        Claim::Stock(seller, generation, of, came_back) | Claim::Returning(seller, generation, of, came_back) => {
+            Some((seller, generation, of, came_back))
+        }
+        _ => None,
+    });
+    // On its way to a node below.
+    let (holder, held, held_variety, came_back) = holder?;
+    let gone_elsewhere = claims.iter().any(|claim| match *claim {
+        Claim::Sold(seller) | Claim::Withdrawn(seller) => seller != holder,
+        _ => false,
+    });
+    let (should_hold, under) = passed.map_or((given_to, given_under), |(_, to, generation)| (to, generation));
+    if holder != should_hold || gone_elsewhere {
+        return Some(FindingKind::Misplaced);
+    }
+    // What came back from below has a higher one than it was given under.
+    let is_right = if came_back { held > under } else { held == under };
+    (!is_right || held_variety != variety).then_some(FindingKind::Mismatched)
 }
 
 /// Adds a finding, or makes the one before it longer.
@@ -281,10 +341,22 @@ impl Claim {
             Self::Taken(seller, generation) => {
                 format!("given to seller {seller} under generation {generation}")
             }
-            Self::Stock(seller, generation, variety) => {
+            Self::Passed(seller, node, generation) => {
+                format!("given by seller {seller} to node {node} below it under generation {generation}")
+            }
+            Self::CameBack(node, generation) => {
+                format!("came back from node {node} under generation {generation}")
+            }
+            Self::PassedInTransfer(seller, node) => {
+                format!("in transfer from seller {seller} to node {node} below it")
+            }
+            Self::PassedInDoubt(seller, node) => {
+                format!("given by seller {seller} to node {node} below it, whose books are not there")
+            }
+            Self::Stock(seller, generation, variety, _) => {
                 format!("held by seller {seller} under generation {generation} as variety {variety}")
             }
-            Self::Returning(seller, generation, _) => {
+            Self::Returning(seller, generation, ..) => {
                 format!("given back by seller {seller}, which had them under generation {generation}")
             }
             Self::Returned(seller) => format!("taken back from seller {seller} since"),
@@ -297,14 +369,22 @@ impl Claim {
 impl Tally {
     fn column(&mut self, place: Option<&Claim>) -> &mut u64 {
         match place {
-            Some(Claim::InTransfer(_) | Claim::Returning(..)) => &mut self.in_transfer,
-            Some(Claim::InDoubt(_)) => &mut self.in_doubt,
+            Some(Claim::InTransfer(_) | Claim::Returning(..) | Claim::PassedInTransfer(..)) => {
+                &mut self.in_transfer
+            }
+            Some(Claim::InDoubt(_) | Claim::PassedInDoubt(..)) => &mut self.in_doubt,
             Some(Claim::Stock(..)) => &mut self.at_seller,
             Some(Claim::Sold(_)) => &mut self.sold,
             Some(Claim::Withdrawn(_) | Claim::WrittenOff) => &mut self.withdrawn,
-            Some(Claim::AtHub | Claim::Received | Claim::Taken(..) | Claim::Returned(_)) | None => {
-                &mut self.hub
-            }
+            Some(
+                Claim::AtHub
+                | Claim::Received
+                | Claim::Taken(..)
+                | Claim::Passed(..)
+                | Claim::CameBack(..)
+                | Claim::Returned(_),
+            )
+            | None => &mut self.hub,
         }
     }
 }

@@ -37,9 +37,12 @@ fn network() -> (HubBooks, Vec<SellerBooks>) {
             variety: VarietyId(3),
             sold,
             withdrawn,
+            from: SellerId(0),
         }],
         given: 0,
         returning: Vec::new(),
+        below: Vec::new(),
+        came_back: Vec::new(),
     };
     let a = seller(A, 0, 400, vec![(0, 50), (60, 70)], vec![(50, 55)]);
     let b = seller(B, 500, 600, vec![(500, 501)], vec![]);
@@ -98,7 +101,7 @@ fn returning() -> (HubBooks, Vec<SellerBooks>) {
     sellers[0].segments[0].span.end = 300;
     sellers[0].given = 1;
     let (number, span, generation, variety) = (1, span(300, 400), 2, VarietyId(3));
-    sellers[0].returning.push(ReturningBook { number, span, generation, variety });
+    sellers[0].returning.push(ReturningBook { number, span, generation, variety, from: SellerId(0) });
     (hub, sellers)
 }
 

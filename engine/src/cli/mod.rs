@@ -188,6 +188,9 @@ enum NodeCommand {
     Add {
         /// What operators will call it.
         name: String,
+        /// The server, by name or number, that it will have its stock from, for good; without it, the hub.
+        #[arg(long, value_name = "SERVER")]
+        below: Option<String>,
         /// Write the token into this new file instead.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

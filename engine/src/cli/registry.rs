@@ -141,8 +141,8 @@ impl Caller {
     }
 
     pub(super) fn node(&self, command: NodeCommand) -> Result<(), Exit> {
-        let (name, out) = match command {
-            NodeCommand::Add { name, out } => (name, out),
+        let (name, below, out) = match command {
+            NodeCommand::Add { name, below, out } => (name, below, out),
             NodeCommand::Lost { node, yes } => return self.node_lost(node, yes),
             NodeCommand::Doubts { node, open } => return self.node_doubts(node, open),
             NodeCommand::Settle(args) => return self.node_settle(args),
@@ -151,7 +151,7 @@ impl Caller {
         if let Some(path) = out.as_deref().filter(|path| path.exists()) {
             return Err(Exit::no(format!("{} exists: name a new file", path.display())));
         }
-        let (seller, token) = match self.request(&Request::AddNode { name }, None)? {
+        let (seller, token) = match self.request(&Request::AddNode { name, below }, None)? {
             Reply::Node { seller, token } => (seller, token),
             other => return Err(unexpected(other)),
         };

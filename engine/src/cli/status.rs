@@ -1,7 +1,7 @@
 //! How `pinwheel status` looks.
 
 use super::screen::{table, thousands};
-use crate::network::{HubStatus, LostStatus, SellerStatus, Status};
+use crate::network::{BelowStatus, HubStatus, LostStatus, SellerStatus, Status};
 
 pub(super) fn status_text(status: &Status) -> String {
     let mut text = String::from("\n");
@@ -67,7 +67,10 @@ fn hub_text(hub: &HubStatus) -> String {
             };
             vec![
                 node.seller.to_string(),
-                node.name.clone(),
+                match node.below {
+                    Some(server) => format!("{} (below {server})", node.name),
+                    None => node.name.clone(),
+                },
                 link,
                 thousands(node.transfer_pins),
                 thousands(node.transfer_pins_per_s),
@@ -167,7 +170,9 @@ fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
             format!("on {address}, sells nothing: it goes offline, was declared lost, or has left")
         }
         (Some(address), true, false) => format!("selling on {address}"),
-        (Some(address), false, false) => format!("selling on {address}; the hub does not answer"),
+        (Some(address), false, false) => {
+            format!("selling on {address}; the hub, or the server that it is below, does not answer")
+        }
         (Some(address), _, true) => format!("on {address}; the disk is full"),
     };
     let mut text = format!("  seller {}, {state}\n", seller.seller);
@@ -194,6 +199,20 @@ fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
     ];
     for (name, value) in rows {
         text.push_str(&format!("    {name:<10} {value}\n"));
+    }
+    if let Some(links) = &seller.links {
+        text.push_str(&format!("    {:<10} nodes connect to {links}\n", "below"));
+    }
+    for below in &seller.below {
+        let state = match below {
+            BelowStatus { closed: true, .. } => "has left",
+            BelowStatus { linked: false, .. } => "away",
+            BelowStatus { draining: true, .. } => "draining",
+            _ => "connected",
+        };
+        let (on_hand, in_transfer) = (thousands(below.on_hand), thousands(below.in_transfer));
+        let name = format!("{} {}", below.seller, below.name);
+        text.push_str(&format!("    {:<10} {name}: {state}, has {on_hand}, {in_transfer} in transfer\n", ""));
     }
     text.push('\n');
     text

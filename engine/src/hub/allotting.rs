@@ -48,7 +48,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// The hub's own stock of a variety.
     pub(super) fn central(&self, variety: VarietyId) -> Central {
-        let leaving = |node: &&Node| node.drain.is_some() && node.greeted;
+        let leaving = |node: &&Node| node.drain.is_some() && node.greeted && node.below.is_none();
         let coming = |node: &Node| node.called(variety) + node.returning(variety);
         let returning = self.nodes.values().map(coming).sum::<u64>()
             + self.nodes.values().filter(leaving).map(|node| node.on_hand(variety)).sum::<u64>();
@@ -61,9 +61,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.available(variety).saturating_sub(promised)
     }
 
-    /// What every node has of a variety.
+    /// What every node has of a variety that has its stock from the hub.
     pub(super) fn positions(&self, variety: VarietyId) -> Vec<Position> {
-        let members = self.nodes.values().filter(|node| node.fate == Fate::Member);
+        let members = self.nodes.values().filter(|node| node.fate == Fate::Member && node.below.is_none());
         members.map(|node| self.position(node, variety)).collect()
     }
 
@@ -212,7 +212,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// What every node has of a variety, as far as the hub knows: for status.
     #[must_use]
     pub fn stock_of(&self, variety: VarietyId) -> Vec<Position> {
-        self.positions(variety)
+        let members = self.nodes.values().filter(|node| node.fate == Fate::Member);
+        members.map(|node| self.position(node, variety)).collect()
     }
 }
 

@@ -165,13 +165,15 @@ pub struct TerminalRow {
     pub state: State,
 }
 
-/// A node below the hub.
+/// A node below the hub, or below a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRow {
     /// Its number, never given to another.
     pub seller: SellerId,
     /// What operators call it.
     pub name: String,
+    /// The server that it is below, for good; `None`: it is below the hub.
+    pub below: Option<SellerId>,
     /// The node key, wrapped under the hub's key for terminals as the key of terminal 0, which no terminal is, with
     /// the seller's number as key epoch.
     pub wrapped_key: WrappedKey,

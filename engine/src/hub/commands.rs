@@ -75,10 +75,12 @@ pub enum Command {
     CancelOrder(OrderId),
     /// No more of an order will come.
     FinishOrder(OrderId),
-    /// Add a node below this hub.
+    /// Add a node below this hub, or below a server.
     AddNode {
         /// What operators will call it.
         name: String,
+        /// The server that it is to be below, for good.
+        below: Option<SellerId>,
     },
     /// Have a node go offline, which gives its stock back first; or not.
     Drain {
@@ -166,6 +168,8 @@ pub enum Done {
         seller: SellerId,
         /// Its node key, also called join token: from it both ends derive the link's keys.
         node_key: TerminalKey,
+        /// The server that it is below.
+        below: Option<SellerId>,
     },
     /// PINs that came to be in doubt, or were settled, by variety.
     Doubts(Vec<(VarietyId, u64)>),
@@ -271,6 +275,17 @@ pub enum CommandError {
          `pinwheel stop` [node_unfinished]"
     )]
     NodeUnfinished(String),
+    /// A node below a server has no nodes below it, and cannot be declared lost.
+    #[error("{0} is below a server: it can have no node below it, and cannot be declared lost [node_below]")]
+    NodeBelow(String),
+    /// Nodes below a node have not left.
+    #[error("{child} is below {name}: drain, stop and close it first [node_has_children]")]
+    NodeHasChildren {
+        /// Which.
+        name: String,
+        /// One of the nodes below it.
+        child: String,
+    },
     /// A node still holds stock, as far as the hub knows.
     #[error("{name} still holds {pins} PINs, or a transfer to it is open [node_holds]")]
     NodeHolds {
@@ -310,13 +325,21 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Command::ResendOrder(number) => self.resend_order(number),
             Command::CancelOrder(number) => self.cancel_order(number),
             Command::FinishOrder(number) => self.finish_order(number),
-            Command::AddNode { name } => self.add_node(name, random)?,
-            Command::Drain { node, on } => self.drain_node(node, on),
+            Command::AddNode { name, below } => self.add_node(name, below, random)?,
+            Command::Drain { node, on } => {
+                let done = self.drain_node(node, on);
+                self.tell_parent(node)?;
+                done
+            }
             Command::Lose { node, spent } => self.lose_node(node, &spent),
             Command::WriteOff { node, variety, spans, note } => {
                 self.write_off(node, variety, spans.as_deref(), &note)
             }
-            Command::CloseNode { node, spent } => self.close_node(node, &spent),
+            Command::CloseNode { node, spent } => {
+                let done = self.close_node(node, &spent);
+                self.tell_parent(node)?;
+                done
+            }
             Command::DrainHub { on } => Ok(self.drain_hub(on)),
         };
         self.stage(Output::Done { ticket, result });
@@ -523,8 +546,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
     fn add_node(
         &mut self,
         name: String,
+        below: Option<SellerId>,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Result<Done, CommandError>, HubError> {
+        if let Some(Err(error)) = below.map(|server| self.check_parent(server)) {
+            return Ok(Err(error));
+        }
         let taken = self.books.nodes.values().any(|node| node.name == name);
         if taken || name.is_empty() || name.len() > NODE_NAME_BYTES_MAX {
             return Ok(Err(CommandError::NodeName));
@@ -535,6 +562,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let row = NodeRow {
             seller,
             name,
+            below,
             wrapped_key,
             given: [0, 0],
             journal_acked: 0,
@@ -550,7 +578,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.books.counters.seller += 1;
         self.counters_changed = true;
         self.change(Change::Node(row));
-        Ok(Ok(Done::Node { seller, node_key }))
+        self.tell_parent(seller)?;
+        Ok(Ok(Done::Node { seller, node_key, below }))
     }
 
     fn change_terminal(&mut self, terminal: &Terminal) {

@@ -2,6 +2,7 @@
 
 use super::books::{Change, Drain, Fate, Place};
 use super::commands::{CommandError, Done};
+use super::node::{Node, Reported};
 use super::{Hub, Output, Store};
 use crate::disk::Disk;
 use crate::ids::{SellerId, VarietyId};
@@ -65,7 +66,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
             }
         }
         let row = live.row();
-        if live.greeted {
+        // One below a server hears it from there.
+        if live.greeted && live.below.is_none() {
             self.stage(Output::Send { node, message: ToNode::Drain { on } });
         }
         self.change(Change::Node(row));
@@ -90,10 +92,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let Drain { since_ms, moved } = live.drain?;
         let open: u64 = live.givers.iter().flat_map(Giver::open).map(|fact| u64::from(fact.span.len())).sum();
         let returning: u64 = live.taker.arriving().map(|offer| u64::from(offer.span.len())).sum();
-        let on_hand: u64 = live.stock.values().map(super::node::Reported::on_hand).sum();
-        let left = open + returning + on_hand;
-        let is_at_rest = live.greeted && live.resumed && live.has_reported && live.returns_open == 0;
-        let is_gone = left == 0 && is_at_rest && live.journal_acked >= live.journal_end;
+        let on_hand = live.on_hand_in_all();
+        let below: Vec<_> = self.nodes.values().filter(|child| child.below == Some(node)).collect();
+        let on_hand_below: u64 = below.iter().map(|child| child.on_hand_in_all()).sum();
+        let left = open + returning + on_hand + on_hand_below;
+        // One below a server has nothing to offer again here.
+        let is_resumed = live.resumed || live.below.is_some();
+        let is_gone = left == 0 && is_resumed && live.is_at_rest() && below.iter().all(|child| child.is_empty());
         Some(NodeDrain { since_ms, left, moved, is_gone })
     }
 
@@ -113,5 +118,24 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     pub(super) fn varieties(&self) -> Vec<VarietyId> {
         self.registry.varieties().map(|variety| variety.id).collect()
+    }
+}
+
+impl Node {
+    /// Whether it is connected, has no transfer open by its own account, and all of its journal is here.
+    fn is_at_rest(&self) -> bool {
+        let has_reported = self.greeted && self.has_reported && self.returns_open == 0;
+        has_reported && self.journal_acked >= self.journal_end
+    }
+
+    /// Whether nothing can come of it any more: it has nothing, was never there, or has left.
+    fn is_empty(&self) -> bool {
+        let was_never_there = self.heard_ms == 0 && self.journal_acked == 0;
+        let is_closed = matches!(self.fate, Fate::Closed { .. });
+        was_never_there || is_closed || (self.is_at_rest() && self.on_hand_in_all() == 0)
+    }
+
+    fn on_hand_in_all(&self) -> u64 {
+        self.stock.values().map(Reported::on_hand).sum()
     }
 }

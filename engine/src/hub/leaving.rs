@@ -45,6 +45,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// # Errors
     /// [`CommandError`]: which condition it lacks.
     pub fn check_closable(&self, node: SellerId) -> Result<(), CommandError> {
+        self.check_childless(node)?;
         let live = self.nodes.get(&node).ok_or(CommandError::NoSuchNode(node))?;
         let name = || live.name.clone();
         match live.fate {

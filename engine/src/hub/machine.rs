@@ -230,19 +230,22 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// [`HubError`]: the hub stops. What a node did wrong closes its connection only.
     pub fn handle_link(&mut self, from: SellerId, message: ToHub, now_ms: u64) -> Result<(), HubError> {
         self.now_ms = self.now_ms.max(now_ms);
-        match self.handle_message(from, message) {
+        let handled = match message {
+            // Such a node has its stock from its server, under numbers of that link: it has no other.
+            _ if self.parent(from).is_some() => Ok(Err(NodeFault::Unknown)),
+            ToHub::Below { node, message } => self.handle_below(from, node, *message),
+            ToHub::BelowGone { node } => {
+                if self.parent(node) == Some(from) {
+                    self.handle_cut(node);
+                }
+                Ok(Ok(()))
+            }
+            message => self.handle_message(from, message),
+        };
+        match handled {
             Ok(Ok(())) => Ok(()),
             Ok(Err(fault)) => {
-                self.handle_cut(from);
-                match fault {
-                    NodeFault::Closed => self.stage(Output::Send { node: from, message: ToNode::Closed }),
-                    // Closed, it would come again, and sell meanwhile what its other self may have sold.
-                    NodeFault::Journal(_) => {
-                        self.stage(Output::Send { node: from, message: ToNode::OldCopy });
-                    }
-                    _ => {}
-                }
-                self.stage(Output::Close { node: from, fault });
+                self.refuse_node(from, fault);
                 Ok(())
             }
             Err(error) => {
@@ -252,8 +255,23 @@ impl<S: Store, D: Disk> Hub<S, D> {
         }
     }
 
+    /// A node broke the protocol, or must not go on: its connection is closed after the next commit.
+    pub(super) fn refuse_node(&mut self, node: SellerId, fault: NodeFault) {
+        self.handle_cut(node);
+        match fault {
+            NodeFault::Closed => self.stage(Output::Send { node, message: ToNode::Closed }),
+            // Closed, it would come again, and sell meanwhile what its other self may have sold.
+            NodeFault::Journal(_) => self.stage(Output::Send { node, message: ToNode::OldCopy }),
+            _ => {}
+        }
+        self.stage(Output::Close { node, fault });
+    }
+
     /// A node's connection is gone, with everything on its way.
     pub fn handle_cut(&mut self, node: SellerId) {
+        for child in self.children(node).collect::<Vec<_>>() {
+            self.handle_cut(child);
+        }
         if let Some(live) = self.nodes.get_mut(&node) {
             let was_there = live.greeted;
             live.cut();
@@ -313,7 +331,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        while let Some(output) = self.outputs.pop_front() {
+            if let Some(output) = self.addressed(output) {
+                return Some(output);
+            }
+        }
+        None
     }
 
     /// Makes a change that the next commit makes durable.
@@ -340,7 +363,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.effects.push_back(Effect::Shelve(span));
     }
 
-    fn handle_message(&mut self, from: SellerId, message: ToHub) -> Result<Result<(), NodeFault>, HubError> {
+    pub(super) fn handle_message(&mut self, from: SellerId, message: ToHub) -> Result<Result<(), NodeFault>, HubError> {
         let epoch = self.books.epoch;
         let next_need = self.next_need;
         let now_ms = self.now_ms;
@@ -421,7 +444,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.handle_farewell(from, journal_end);
                 Ok(())
             }
-            ToHub::Hello { .. } => Ok(()),
+            // What is in an envelope is for another node: see `handle_link`.
+            ToHub::Hello { .. } | ToHub::Below { .. } | ToHub::BelowGone { .. } => Ok(()),
         };
         Ok(result)
     }
@@ -498,7 +522,14 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// Answers a hello and offers everything open again.
     fn greet(&mut self, node: SellerId) -> Result<(), HubError> {
         let registry = self.registry_for(node);
+        let children = self.children_of(node)?;
         let Some(live) = self.nodes.get_mut(&node) else { return Ok(()) };
+        if live.below.is_some() {
+            // The rest it has from its server.
+            let message = ToNode::JournalAcked { position: live.journal_acked };
+            self.put_out(Output::Send { node, message });
+            return Ok(());
+        }
         let pending = live.givers.iter_mut().map(crate::transfer::Giver::handle_connected).sum();
         let journal_acked = live.journal_acked;
         let mut send = |message| self.outputs.push_back(Output::Send { node, message });
@@ -507,6 +538,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Fate::Lost { .. } => ToNode::Lost,
             _ => ToNode::Drain { on: live.drain.is_some() },
         };
+        children.into_iter().for_each(&mut send);
         registry.into_iter().for_each(&mut send);
         send(standing);
         self.run_giver(node, Stream::Urgent, true)?;
@@ -521,7 +553,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         };
         for node in self.nodes.values() {
             // A node that is yet to be greeted gets the registry then, and asks for stock by itself.
-            if node.greeted && !waiting(node.seller, &self.effects) {
+            if node.greeted && node.below.is_none() && !waiting(node.seller, &self.effects) {
                 self.outputs.push_back(Output::Send { node: node.seller, message: message.clone() });
             }
         }

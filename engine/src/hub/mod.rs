@@ -6,6 +6,7 @@
 
 mod allotting;
 mod archive;
+mod below;
 pub mod books;
 mod commands;
 mod contents;
@@ -88,6 +89,9 @@ pub enum NodeFault {
         "this node has left the network for good, and needs a number of its own to join again [node_closed]"
     )]
     Closed,
+    /// It speaks for a node that is not below it, or says what such a node has to say itself.
+    #[error("it speaks for node {}, which is not below it, or says what is not for it to say", .0.0)]
+    NotBelow(SellerId),
     /// A message came before the hello.
     #[error("a message came before the hello")]
     HelloMissing,

@@ -24,6 +24,8 @@ use zeroize::Zeroizing;
 pub(super) struct Node {
     pub(super) seller: SellerId,
     pub(super) name: String,
+    /// The server that it is below; `None`: it is below the hub.
+    pub(super) below: Option<SellerId>,
     pub(super) wrapped_key: WrappedKey,
     /// Its keys, as derived from the node key; only the link's is used here.
     pub(super) keys: NodeKeys,
@@ -164,6 +166,7 @@ impl Node {
         Ok(Self {
             seller: row.seller,
             name: row.name.clone(),
+            below: row.below,
             wrapped_key: row.wrapped_key,
             keys: NodeKeys::from_node_key(&node_key),
             givers: [
@@ -210,6 +213,7 @@ impl Node {
         NodeRow {
             seller: self.seller,
             name: self.name.clone(),
+            below: self.below,
             wrapped_key: self.wrapped_key,
             given: [self.givers[0].highest(), self.givers[1].highest()],
             journal_acked: self.journal_acked,

@@ -104,7 +104,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let Some(live) = self.nodes.get_mut(&node) else { return };
         live.hold(version, digest, current.0, now_ms);
         // Version 0: it asks for the whole. The current version with another digest: its copy is damaged.
-        if version == 0 || (version == current.0 && digest != current.1) {
+        let lacks = version == 0 || (version == current.0 && digest != current.1);
+        // A node below a server has it from there.
+        if lacks && live.below.is_none() {
             self.stage(Output::Send { node, message: ToNode::Registry(Arc::clone(&self.registry)) });
         }
     }

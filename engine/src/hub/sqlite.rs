@@ -125,8 +125,8 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::Node(n) => to
             .prepare_cached(
                 "INSERT INTO node (seller, name, wrapped_key, bulk_given, urgent_given, journal_acked, returns_taken, \
-                 returns, drain_since_ms, drain_moved, fate, fate_at_ms, fate_given, heard_ms, farewell) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                 returns, drain_since_ms, drain_moved, fate, fate_at_ms, fate_given, heard_ms, farewell, below) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                  ON CONFLICT (seller) DO UPDATE SET name = excluded.name, \
                  wrapped_key = excluded.wrapped_key, bulk_given = excluded.bulk_given, \
                  urgent_given = excluded.urgent_given, journal_acked = excluded.journal_acked, \
@@ -150,7 +150,8 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                 doubts::fate_columns(n.fate).1,
                 doubts::fate_columns(n.fate).2,
                 signed(n.heard_ms),
-                n.farewell.map(signed)
+                n.farewell.map(signed),
+                n.below.map(|server| server.0)
             ]),
         Change::Batch(b) => to
             .prepare_cached(
@@ -277,7 +278,7 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
         nodes: table(
             from,
             "SELECT seller, name, wrapped_key, bulk_given, urgent_given, journal_acked, returns_taken, returns, \
-             drain_since_ms, drain_moved, fate, fate_at_ms, fate_given, heard_ms, farewell FROM node",
+             drain_since_ms, drain_moved, fate, fate_at_ms, fate_given, heard_ms, farewell, below FROM node",
             |row| read_node(row).map(|row| (row.seller, row)),
         )?,
         batches: table(
@@ -383,6 +384,7 @@ fn read_node(row: &Row<'_>) -> Result<NodeRow, StoreError> {
         fate: doubts::read_fate(row, 10)?,
         heard_ms: unsigned(row.get(13)?),
         farewell: row.get::<_, Option<i64>>(14)?.map(unsigned),
+        below: row.get::<_, Option<u32>>(15)?.map(SellerId),
     })
 }
 
@@ -457,7 +459,10 @@ fn unsigned(number: i64) -> u64 {
 }
 
 /// Each brings the tables from one version, kept in `user_version`, to the next. None is ever changed once released.
-const MIGRATIONS: &[&str] = &[BOOKS, MOVES, orders::MIGRATION, doubts::MIGRATION];
+const MIGRATIONS: &[&str] = &[BOOKS, MOVES, orders::MIGRATION, doubts::MIGRATION, BELOW];
+
+/// A node stays below the server that it was made for.
+const BELOW: &str = "ALTER TABLE node ADD COLUMN below INTEGER REFERENCES node;";
 
 const BOOKS: &str = "
     CREATE TABLE hub (

@@ -2,7 +2,7 @@
 //!
 //! `spec/journal.md` draws every kind; integers are little-endian.
 
-use crate::ids::{BlockId, KeyEpoch, PinId, Span, TerminalId, VarietyId};
+use crate::ids::{BlockId, KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
 use wire::message::DeclineReason;
 
 /// Size of every record.
@@ -100,6 +100,56 @@ pub enum Record {
         /// Whether the taker took it.
         accepted: bool,
     },
+    /// A step of a transfer to or from a node below this one. All others are of transfers with upstream.
+    Below {
+        /// The node below.
+        node: SellerId,
+        /// The step.
+        step: TransferStep,
+    },
+}
+
+/// What one end of a link records of a transfer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TransferStep {
+    /// IN: as [`Record::Received`].
+    Received(TransferFact),
+    /// As [`Record::Refused`].
+    Refused(TransferFact),
+    /// OUT: as [`Record::Given`].
+    Given(TransferFact),
+    /// As [`Record::Settled`].
+    Settled {
+        /// The OUT.
+        transfer: TransferFact,
+        /// Whether the taker took it.
+        accepted: bool,
+    },
+}
+
+impl TransferStep {
+    /// The step of a transfer with upstream that a record tells of, if it tells of one.
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Self> {
+        match *record {
+            Record::Received(fact) => Some(Self::Received(fact)),
+            Record::Refused(fact) => Some(Self::Refused(fact)),
+            Record::Given(fact) => Some(Self::Given(fact)),
+            Record::Settled { transfer, accepted } => Some(Self::Settled { transfer, accepted }),
+            _ => None,
+        }
+    }
+
+    /// The record of this step of a transfer with upstream.
+    #[must_use]
+    pub fn upstream(self) -> Record {
+        match self {
+            Self::Received(fact) => Record::Received(fact),
+            Self::Refused(fact) => Record::Refused(fact),
+            Self::Given(fact) => Record::Given(fact),
+            Self::Settled { transfer, accepted } => Record::Settled { transfer, accepted },
+        }
+    }
 }
 
 /// Names a sale at this seller.
@@ -207,6 +257,11 @@ impl Record {
                 put_transfer(&mut bytes, SETTLED, transfer);
                 bytes[OUTCOME] = u8::from(accepted);
             }
+            Self::Below { node, step } => {
+                bytes = step.upstream().encode();
+                bytes[KIND] += BELOW;
+                put_u32(&mut bytes, NODE, node.0);
+            }
         }
         bytes
     }
@@ -225,7 +280,8 @@ impl Record {
             | Self::Received(_)
             | Self::Refused(_)
             | Self::Given(_)
-            | Self::Settled { .. } => None,
+            | Self::Settled { .. }
+            | Self::Below { .. } => None,
         }
     }
 
@@ -287,6 +343,12 @@ impl Record {
                     GIVEN => Self::Given(transfer),
                     _ => Self::Settled { transfer, accepted: bytes[OUTCOME] == 1 },
                 }
+            }
+            RECEIVED_BELOW..=SETTLED_BELOW_US => {
+                let mut plain = *bytes;
+                plain[KIND] -= BELOW;
+                let step = TransferStep::of(&Self::decode(&plain).map_err(|_| unknown)?).ok_or(unknown)?;
+                Self::Below { node: SellerId(read_u32(bytes, NODE)), step }
             }
             _ => return Err(unknown),
         })
@@ -350,11 +412,15 @@ const RECEIVED: u8 = 8;
 const REFUSED: u8 = 9;
 const GIVEN: u8 = 10;
 const SETTLED: u8 = 11;
+/// The same steps with a node below: from 12, received, to 15, settled.
+const BELOW: u8 = 4;
+const RECEIVED_BELOW: u8 = RECEIVED + BELOW;
+const SETTLED_BELOW_US: u8 = SETTLED + BELOW;
 
 // All kinds:  0 kind, 1 detail (reason or stream), 2..4 zero, 4 variety.
 // Of a vend:  8 terminal, 16 sequence, 24 confirmed, 32 pin, 40 key epoch, 44..48 zero, 48 time, 56..64 zero.
 // Of a span:  8 block, 16 start, 20 end; withdrawn: 48 time;
-//             transfer: 24 number, 32 settled below, 40 generation, 44 outcome.
+//             transfer: 24 number, 32 settled below, 40 generation, 44 outcome, 48 node (u32) if with a node below.
 const KIND: usize = 0;
 const DETAIL: usize = 1;
 const VARIETY: usize = 4;
@@ -371,6 +437,7 @@ const NUMBER: usize = 24;
 const SETTLED_BELOW: usize = 32;
 const GENERATION: usize = 40;
 const OUTCOME: usize = 44;
+const NODE: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -404,6 +471,11 @@ mod tests {
             Record::Given(transfer),
             Record::Settled { transfer, accepted: true },
             Record::Settled { transfer, accepted: false },
+            Record::Below { node: SellerId(5), step: TransferStep::Received(transfer) },
+            Record::Below { node: SellerId(6), step: TransferStep::Refused(transfer) },
+            Record::Below { node: SellerId(7), step: TransferStep::Given(transfer) },
+            Record::Below { node: SellerId(8), step: TransferStep::Settled { transfer, accepted: true } },
+            Record::Below { node: SellerId(9), step: TransferStep::Settled { transfer, accepted: false } },
         ] {
             assert_eq!(Record::decode(&record.encode()), Ok(record));
         }

@@ -3,9 +3,9 @@
 //! A checkpoint is one file named after the journal position it folds up to, replaced whole. Layout in
 //! `spec/journal.md`.
 
-use super::{Given, Holding, Ledger, Spans, Taken};
+use super::{Below, Given, Holding, Ledger, PieceBelow, Spans, Taken};
 use crate::disk::{Disk, DiskError};
-use crate::ids::{BlockId, KeyEpoch, PinId, Span, TerminalId, VarietyId};
+use crate::ids::{BlockId, KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
 use crate::journal::record::{RECORD_BYTES, TransferFact};
 use crate::journal::{Position, Record};
 use crate::seller::{Answer, Window};
@@ -92,18 +92,16 @@ fn encode(ledger: &Ledger, position: Position, runs: &[String]) -> Vec<u8> {
         out.u64(run.len() as u64);
         out.0.extend_from_slice(run.as_bytes());
     }
-    for taken in &ledger.taken {
-        out.u64(taken.highest);
-        out.u64(taken.outcomes.len() as u64);
-        for (fact, accepted) in taken.outcomes.values() {
-            out.transfer(*fact, *accepted);
-        }
-    }
-    for given in &ledger.given {
-        out.u64(given.highest);
-        out.u64(given.open.len() as u64);
-        for fact in given.open.values() {
-            out.transfer(*fact, false);
+    ledger.taken.iter().for_each(|taken| out.taken(taken));
+    ledger.given.iter().for_each(|given| out.given(given));
+    out.u64(ledger.below.len() as u64);
+    for (node, below) in &ledger.below {
+        out.u64(u64::from(node.0));
+        out.taken(&below.taken);
+        below.given.iter().for_each(|given| out.given(given));
+        out.u64(below.pieces().count() as u64);
+        for piece in below.pieces() {
+            out.transfer(piece.fact(), true);
         }
     }
     out.u64(ledger.inventory.holdings().count() as u64);
@@ -114,6 +112,7 @@ fn encode(ledger: &Ledger, position: Position, runs: &[String]) -> Vec<u8> {
         out.u64(u64::from(held.generation));
         out.u64(u64::from(held.variety.0));
         out.u64(u64::from(held.given));
+        out.u64(u64::from(held.from.0));
         for spans in [&held.sold, &held.withdrawn, &held.gone] {
             out.u64(spans.intervals().len() as u64);
             for (start, end) in spans.intervals() {
@@ -149,8 +148,9 @@ fn encode(ledger: &Ledger, position: Position, runs: &[String]) -> Vec<u8> {
 fn parse(bytes: &[u8]) -> Option<Checkpoint> {
     let (header, body) = bytes.split_at_checked(HEADER_BYTES)?;
     let mut fields = Reader(&header[8..24]);
-    // Before the second version nothing was ever given.
-    let says_given = &header[..8] == MAGIC;
+    // Before the second version nothing was ever given, and before the third there was no node below.
+    let says_below = &header[..8] == MAGIC;
+    let says_given = says_below || &header[..8] == MAGIC_2;
     if !(says_given || &header[..8] == MAGIC_1)
         || fields.u64()? != body.len() as u64
         || fields.u64()? != xxh3_64(body)
@@ -162,23 +162,26 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
     let mut ledger = Ledger { reprints: from.u64()?, ..Ledger::default() };
     let runs = (0..from.u64()?).map(|_| from.text()).collect::<Option<_>>()?;
     for taken in &mut ledger.taken {
-        *taken = Taken { highest: from.u64()?, ..Taken::default() };
-        for _ in 0..from.u64()? {
-            let (fact, accepted) = from.transfer()?;
-            taken.outcomes.insert(fact.number, (fact, accepted));
-        }
+        *taken = from.taken()?;
     }
     for given in &mut ledger.given {
-        *given = Given { highest: from.u64()?, ..Given::default() };
+        *given = from.given()?;
+    }
+    for _ in 0..if says_below { from.u64()? } else { 0 } {
+        let node = SellerId(from.u32()?);
+        let mut below = Below::default();
+        below.taken = from.taken()?;
+        below.given = [from.given()?, from.given()?];
         for _ in 0..from.u64()? {
-            let (fact, _) = from.transfer()?;
-            given.open.insert(fact.number, fact);
+            below.insert(PieceBelow::of(&from.transfer()?.0));
         }
+        ledger.below.insert(node, below);
     }
     for _ in 0..from.u64()? {
         let span = Span { block: BlockId(from.u64()?), start: from.u32()?, end: from.u32()? };
         let (generation, variety) = (from.u32()?, VarietyId(from.u32()?));
         let given = if says_given { from.u32()? } else { 0 };
+        let came_from = SellerId(if says_below { from.u32()? } else { 0 });
         let mut spans = || {
             let mut spans = Spans::default();
             for _ in 0..from.u64()? {
@@ -188,7 +191,16 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
             Some(spans)
         };
         let (sold, withdrawn, gone) = (spans()?, spans()?, spans()?);
-        ledger.inventory.insert(Holding { span, generation, variety, sold, withdrawn, gone, given });
+        ledger.inventory.insert(Holding {
+            span,
+            generation,
+            variety,
+            sold,
+            withdrawn,
+            gone,
+            given,
+            from: came_from,
+        });
     }
     for _ in 0..from.u64()? {
         let (terminal, key_epoch, top) = (TerminalId(from.u64()?), KeyEpoch(from.u32()?), from.u64()?);
@@ -203,6 +215,22 @@ struct Writer(Vec<u8>);
 impl Writer {
     fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn taken(&mut self, taken: &Taken) {
+        self.u64(taken.highest);
+        self.u64(taken.outcomes.len() as u64);
+        for (fact, accepted) in taken.outcomes.values() {
+            self.transfer(*fact, *accepted);
+        }
+    }
+
+    fn given(&mut self, given: &Given) {
+        self.u64(given.highest);
+        self.u64(given.open.len() as u64);
+        for fact in given.open.values() {
+            self.transfer(*fact, false);
+        }
     }
 
     fn transfer(&mut self, transfer: TransferFact, accepted: bool) {
@@ -228,6 +256,24 @@ impl Reader<'_> {
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         String::from_utf8(text.to_vec()).ok()
+    }
+
+    fn taken(&mut self) -> Option<Taken> {
+        let mut taken = Taken { highest: self.u64()?, ..Taken::default() };
+        for _ in 0..self.u64()? {
+            let (fact, accepted) = self.transfer()?;
+            taken.outcomes.insert(fact.number, (fact, accepted));
+        }
+        Some(taken)
+    }
+
+    fn given(&mut self) -> Option<Given> {
+        let mut given = Given { highest: self.u64()?, ..Given::default() };
+        for _ in 0..self.u64()? {
+            let (fact, _) = self.transfer()?;
+            given.open.insert(fact.number, fact);
+        }
+        Some(given)
     }
 
     fn transfer(&mut self) -> Option<(TransferFact, bool)> {
@@ -260,7 +306,8 @@ impl Reader<'_> {
 }
 
 const DIRECTORY: &str = "checkpoint";
-const MAGIC: &[u8; 8] = b"PWCKPT02";
+const MAGIC: &[u8; 8] = b"PWCKPT03";
+const MAGIC_2: &[u8; 8] = b"PWCKPT02";
 const MAGIC_1: &[u8; 8] = b"PWCKPT01";
 const HEADER_BYTES: usize = 64;
 
@@ -268,7 +315,7 @@ const HEADER_BYTES: usize = 64;
 mod tests {
     use super::*;
     use crate::disk::heap::HeapDisk;
-    use crate::journal::record::{Stream, VendName, WithdrawReason};
+    use crate::journal::record::{Stream, TransferStep, VendName, WithdrawReason};
 
     #[test]
     fn a_checkpoint_forgets_nothing() {
@@ -284,6 +331,7 @@ mod tests {
             settled_below: 1,
         };
         let out = |number, span, generation| TransferFact { generation, ..fact(number, span) };
+        let below = |step| Record::Below { node: SellerId(5), step };
         let pin = |index| PinId::new(block, index);
         let sold = |sequence| Record::Sold {
             vend: vend(sequence),
@@ -313,6 +361,11 @@ mod tests {
             Record::Given(out(1, span(90, 95), 5)),
             Record::Given(out(2, span(95, 100), 6)),
             Record::Settled { transfer: out(2, span(95, 100), 6), accepted: true },
+            below(TransferStep::Given(out(1, span(60, 90), 7))),
+            below(TransferStep::Settled { transfer: out(1, span(60, 90), 7), accepted: true }),
+            below(TransferStep::Given(out(2, span(50, 60), 8))),
+            below(TransferStep::Received(out(1, span(70, 80), 9))),
+            below(TransferStep::Refused(out(2, span(80, 90), 9))),
         ];
         let mut ledger = Ledger::default();
         for record in &records {

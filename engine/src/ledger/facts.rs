@@ -102,7 +102,8 @@ pub fn facts(record: &Record, mut take: impl FnMut(SequenceFact)) {
         | Record::Received(_)
         | Record::Refused(_)
         | Record::Given(_)
-        | Record::Settled { .. } => {}
+        | Record::Settled { .. }
+        | Record::Below { .. } => {}
     }
 }
 

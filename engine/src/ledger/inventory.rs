@@ -1,7 +1,7 @@
 //! The segments a node holds and what became of every PIN in them.
 
 use super::Spans;
-use crate::ids::{BlockId, IdMap, PinId, Span, VarietyId};
+use crate::ids::{BlockId, IdMap, PinId, SellerId, Span, VarietyId};
 use crate::journal::record::TransferFact;
 
 /// Segments by block.
@@ -27,6 +27,8 @@ pub struct Holding {
     pub gone: Spans,
     /// The highest generation under which any of it was given, whatever came of that; 0: none was.
     pub given: u32,
+    /// The node below that it came back from; 0: it came from upstream.
+    pub from: SellerId,
 }
 
 impl Holding {
@@ -34,7 +36,7 @@ impl Holding {
     #[must_use]
     pub fn new(span: Span, generation: u32, variety: VarietyId) -> Self {
         let (sold, withdrawn, gone) = <(Spans, Spans, Spans)>::default();
-        Self { span, generation, variety, sold, withdrawn, gone, given: 0 }
+        Self { span, generation, variety, sold, withdrawn, gone, given: 0, from: SellerId(0) }
     }
 }
 
@@ -70,12 +72,17 @@ impl Inventory {
     }
 
     pub(super) fn receive(&mut self, fact: &TransferFact) -> Result<(), Contradiction> {
+        self.receive_from(SellerId(0), fact)
+    }
+
+    /// A segment came back from a node below.
+    pub(super) fn receive_from(&mut self, from: SellerId, fact: &TransferFact) -> Result<(), Contradiction> {
         let span = fact.span;
         let held = self.by_block.entry(span.block).or_default();
         if held.iter().any(|holding| holding.has_any(span)) {
             return Err(Contradiction { span, what: "received although held" });
         }
-        held.push(Holding::new(span, fact.generation, fact.variety));
+        held.push(Holding { from, ..Holding::new(span, fact.generation, fact.variety) });
         Ok(())
     }
 

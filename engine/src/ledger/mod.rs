@@ -3,6 +3,7 @@
 //! [`Ledger`] is that fold. Recovery, checkpoints, the audit and the history all use it, so there is one reading of
 //! every record. It is never copied from live memory: the live state runs ahead of what is durable.
 
+mod below;
 mod bookkeeper;
 mod checkpoint;
 mod facts;
@@ -11,6 +12,7 @@ mod inventory;
 mod spans;
 mod unreported;
 
+pub use below::{Below, PieceBelow};
 pub use bookkeeper::{Bookkeeper, BookkeeperError};
 pub use checkpoint::{CheckpointError, Checkpoints};
 pub use facts::{FactState, SequenceFact, facts};
@@ -19,8 +21,9 @@ pub use inventory::{Contradiction, Holding, Inventory};
 pub use spans::Spans;
 pub use unreported::{Unreported, UnreportedSales};
 
+use crate::ids::SellerId;
 use crate::journal::Record;
-use crate::journal::record::{Stream, TransferFact, VendName};
+use crate::journal::record::{Stream, TransferFact, TransferStep, VendName};
 use crate::seller::{Answer, Windows};
 use std::collections::BTreeMap;
 
@@ -33,8 +36,10 @@ pub struct Ledger {
     pub inventory: Inventory,
     /// Transfers from upstream, by [`Stream`].
     pub taken: [Taken; 2],
-    /// Transfers to others, by [`Stream`].
+    /// Transfers back upstream, by [`Stream`].
     pub given: [Given; 2],
+    /// Transfers with the nodes below, and what they hold.
+    pub below: BTreeMap<SellerId, Below>,
     /// How often PINs were reprinted.
     pub reprints: u64,
 }
@@ -89,6 +94,17 @@ impl Ledger {
                     self.inventory.take_back(&transfer)?;
                 }
                 self.given[transfer.stream as usize].open.remove(&transfer.number);
+            }
+            Record::Below { node, step } => {
+                match step {
+                    TransferStep::Given(fact) => self.inventory.give(&fact)?,
+                    TransferStep::Settled { transfer, accepted: false } => {
+                        self.inventory.take_back(&transfer)?;
+                    }
+                    TransferStep::Received(fact) => self.inventory.receive_from(node, &fact)?,
+                    TransferStep::Settled { accepted: true, .. } | TransferStep::Refused(_) => {}
+                }
+                self.below.entry(node).or_default().apply(&step)?;
             }
             Record::Declined { .. } | Record::Confirmed { .. } | Record::Blocked { .. } => {}
         }

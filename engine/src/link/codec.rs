@@ -87,7 +87,9 @@ impl LinkMessage for ToHub {
             | Self::Ready
             | Self::Recalled { .. }
             | Self::Farewell { .. }
-            | Self::RegistryHeld { .. } => Channel::Control,
+            | Self::RegistryHeld { .. }
+            | Self::BelowGone { .. } => Channel::Control,
+            Self::Below { message, .. } => message.channel(),
         }
     }
 
@@ -117,6 +119,8 @@ impl LinkMessage for ToHub {
             Self::RegistryHeld { version, digest } => {
                 Encoded::fields(REGISTRY_HELD, to.u64(*version).u64(*digest))
             }
+            Self::Below { node, message } => envelope(BELOW_UP, *node, message.encode()),
+            Self::BelowGone { node } => Encoded::fields(BELOW_GONE, to.u32(node.0)),
         }
     }
 
@@ -142,6 +146,12 @@ impl LinkMessage for ToHub {
             RECALLED => Self::Recalled { recall: from.u64()?, count: from.u32()? },
             FAREWELL_UP => Self::Farewell { journal_end: from.u64()? },
             REGISTRY_HELD => Self::RegistryHeld { version: from.u64()?, digest: from.u64()? },
+            BELOW_UP => {
+                let goes = |kind| matches!(kind, HELLO | REPORT | JOURNAL | REGISTRY_HELD | FAREWELL_UP);
+                let (node, message) = open_envelope(&mut from, goes)?;
+                Self::Below { node, message }
+            }
+            BELOW_GONE => Self::BelowGone { node: SellerId(from.u32()?) },
             _ => return Err(NotUnderstood("no such kind goes to the hub")),
         };
         from.end()?;
@@ -152,7 +162,8 @@ impl LinkMessage for ToHub {
         match kind {
             JOURNAL => Some(8 + RANGE_BYTES_MAX),
             REPORT => Some(REPORT_BYTES_MAX),
-            HELLO..=FAREWELL_UP => Some(SHORT_BYTES_MAX),
+            BELOW_UP => Some(ENVELOPE_BYTES + 8 + RANGE_BYTES_MAX),
+            HELLO..=BELOW_GONE => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
@@ -184,7 +195,9 @@ impl LinkMessage for ToNode {
             | Self::Lost
             | Self::Farewell
             | Self::Closed
-            | Self::OldCopy => Channel::Control,
+            | Self::OldCopy
+            | Self::Children(_) => Channel::Control,
+            Self::Below { message, .. } => message.channel(),
         }
     }
 
@@ -225,6 +238,8 @@ impl LinkMessage for ToNode {
             Self::Farewell => Encoded::fields(FAREWELL_DOWN, to),
             Self::Closed => Encoded::fields(CLOSED, to),
             Self::OldCopy => Encoded::fields(OLD_COPY, to),
+            Self::Children(children) => Encoded::fields(CHILDREN, to.children(children)),
+            Self::Below { node, message } => envelope(BELOW_DOWN, *node, message.encode()),
         }
     }
 
@@ -265,6 +280,14 @@ impl LinkMessage for ToNode {
             CLOSED => Self::Closed,
             FAREWELL_DOWN => Self::Farewell,
             OLD_COPY => Self::OldCopy,
+            CHILDREN => Self::Children(Arc::new(from.children()?)),
+            BELOW_DOWN => {
+                let goes = |kind| {
+                    matches!(kind, JOURNAL_ACKED | FAREWELL_DOWN | CLOSED | OLD_COPY)
+                };
+                let (node, message) = open_envelope(&mut from, goes)?;
+                Self::Below { node, message }
+            }
             _ => return Err(NotUnderstood("no such kind goes to a node")),
         };
         from.end()?;
@@ -275,10 +298,29 @@ impl LinkMessage for ToNode {
         match kind {
             CHUNK => Some(CHUNK_HEAD_BYTES + CHUNK_BYTES_MAX as usize),
             REGISTRY | REGISTRY_DELTA => Some(REGISTRY_BYTES_MAX),
-            WELCOME..=OLD_COPY => Some(SHORT_BYTES_MAX),
+            CHILDREN => Some(CHILDREN_BYTES_MAX),
+            WELCOME..=BELOW_DOWN => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
+}
+
+/// A message about a node below the one at the end of the link.
+fn envelope(kind: u16, node: SellerId, message: Encoded) -> Encoded {
+    let fields = Writer::default().u32(node.0).u16(message.kind).bytes(&message.head);
+    Encoded::with_content(kind, fields, message.tail)
+}
+
+/// What is in an envelope, if it is of a kind that `goes` in one.
+fn open_envelope<M: LinkMessage>(
+    from: &mut Reader,
+    goes: impl Fn(u16) -> bool,
+) -> Result<(SellerId, Box<M>), NotUnderstood> {
+    let (node, kind, body) = (SellerId(from.u32()?), from.u16()?, from.rest());
+    if !goes(kind) || M::bytes_max(kind).is_none_or(|most| body.len() > most) {
+        return Err(NotUnderstood("what is in the envelope does not go in one, or is too long"));
+    }
+    Ok((node, Box::new(M::decode(kind, body)?)))
 }
 
 // Kinds of messages to the hub, without gap.
@@ -294,6 +336,8 @@ const READY_UP: u16 = 0x0009;
 const RECALLED: u16 = 0x000a;
 const REGISTRY_HELD: u16 = 0x000b;
 const FAREWELL_UP: u16 = 0x000c;
+const BELOW_UP: u16 = 0x000d;
+const BELOW_GONE: u16 = 0x000e;
 
 // Kinds of messages to a node, without gap.
 const WELCOME: u16 = 0x0101;
@@ -313,12 +357,18 @@ const LOST: u16 = 0x010e;
 const CLOSED: u16 = 0x010f;
 const FAREWELL_DOWN: u16 = 0x0110;
 const OLD_COPY: u16 = 0x0111;
+const CHILDREN: u16 = 0x0112;
+const BELOW_DOWN: u16 = 0x0113;
 
 /// Rows of a change that goes over the control connection at most.
 const DELTA_ROWS_SMALL: usize = 1_000;
 
 /// Most bytes of a message without content: an offer is the longest.
 const SHORT_BYTES_MAX: usize = 256;
+/// Fields of an envelope before its content, in bytes.
+const ENVELOPE_BYTES: usize = 4 + 2;
+/// Most bytes of a list of nodes: some hundreds.
+const CHILDREN_BYTES_MAX: usize = 64 << 10;
 /// Fields of a chunk before its content, in bytes.
 const CHUNK_HEAD_BYTES: usize = 1 + 8 + 4;
 /// Most bytes of a report: some fifteen thousand varieties.

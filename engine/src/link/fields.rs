@@ -1,9 +1,10 @@
 //! Fields of link messages as bytes: little-endian, without padding.
 
-use super::{NotUnderstood, Offer, Report, StockReport};
-use crate::ids::{BatchId, BlockId, Span, VarietyId};
+use super::{Child, ChildStanding, NotUnderstood, Offer, Report, StockReport};
+use crate::ids::{BatchId, BlockId, SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
 use crate::policy::{Levels, Rate};
+use crate::registry::TerminalKey;
 use crate::stock::{BLOCK_PINS_MAX, BlockProperties, Expiry};
 use bytes::Bytes;
 
@@ -61,6 +62,16 @@ impl Writer {
         let count = u32::try_from(report.stock.len()).expect("a registry has fewer varieties");
         let head = self.u64(report.journal_end).u32(report.returns_open).u32(count);
         report.stock.iter().fold(head, Self::stock)
+    }
+
+    pub(super) fn children(self, children: &[Child]) -> Self {
+        let count = u32::try_from(children.len()).expect("a server has few nodes below it");
+        children.iter().fold(self.u32(count), |to, child| {
+            let name = child.name.as_bytes();
+            let length = u8::try_from(name.len()).expect("a node's name is short");
+            let to = to.u32(child.node.0).u8(child.standing as u8).bytes(child.key.expose());
+            to.u8(length).bytes(name)
+        })
     }
 
     fn stock(self, stock: &StockReport) -> Self {
@@ -168,6 +179,26 @@ impl Reader {
         }
         let stock = (0..count).map(|_| self.stock()).collect::<Result<_, _>>()?;
         Ok(Report { journal_end, returns_open, stock })
+    }
+
+    pub(super) fn children(&mut self) -> Result<Vec<Child>, NotUnderstood> {
+        let count = self.u32()?;
+        // A peer's count says nothing of how much there is.
+        let mut children = Vec::new();
+        for _ in 0..count {
+            let node = SellerId(self.u32()?);
+            let standing = ChildStanding::from_byte(self.u8()?);
+            let standing = standing.ok_or(NotUnderstood("a node's standing is unknown"))?;
+            let key = TerminalKey::new(self.array()?);
+            let length = usize::from(self.u8()?);
+            if length > self.rest.len() {
+                return Err(NotUnderstood("it is too short"));
+            }
+            let name = String::from_utf8(self.rest.split_to(length).to_vec());
+            let name = name.map_err(|_| NotUnderstood("a node's name is no text"))?;
+            children.push(Child { node, name, key, standing });
+        }
+        Ok(children)
     }
 
     fn stock(&mut self) -> Result<StockReport, NotUnderstood> {

@@ -7,6 +7,9 @@
 //! [`ToNode::Drain`], offers every open transfer again, and says [`ToNode::Ready`]. A welcomed node does the same with
 //! the stock that it gives back, and says [`ToHub::Ready`].
 //!
+//! The same is said between a server and the nodes below it, with the server in the place of the hub. What only the hub can do for
+//! a node below goes through its server in envelopes ([`ToHub::Below`], [`ToNode::Below`]).
+//!
 //! Stock that goes back has no content on its way: the hub has the file of every block, compares the checksum of the offer
 //! with its own records of the span, and refuses what it does not know.
 
@@ -19,7 +22,7 @@ pub use wire::link::Channel;
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Stream, TransferFact};
 use crate::policy::{Levels, Rate};
-use crate::registry::{Delta, Registry};
+use crate::registry::{Delta, Registry, TerminalKey};
 use crate::stock::{BlockProperties, WrappedKey};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -113,6 +116,20 @@ pub enum ToHub {
         version: u64,
         /// Its digest.
         digest: u64,
+    },
+    /// What a node below this one says to the hub: [`ToHub::Hello`], [`ToHub::Report`], [`ToHub::Journal`],
+    /// [`ToHub::RegistryHeld`] or [`ToHub::Farewell`], nothing else. A journal range follows only when all of this node's own
+    /// journal is acknowledged that was durable when the range came.
+    Below {
+        /// Who says it.
+        node: SellerId,
+        /// What.
+        message: Box<ToHub>,
+    },
+    /// A node below this one is connected no more.
+    BelowGone {
+        /// Which.
+        node: SellerId,
     },
 }
 
@@ -241,6 +258,50 @@ pub enum ToNode {
     /// The journal that the node ships does not continue what the hub holds of it: the node runs on an old copy of its data
     /// directory, or its journal was damaged. It stops at once. The hub closes the link behind this.
     OldCopy,
+    /// The nodes below this one, all of them. Sent with a welcome if there are any, and whenever that changes.
+    Children(Arc<Vec<Child>>),
+    /// What the hub says to a node below this one: [`ToNode::JournalAcked`], [`ToNode::Farewell`], [`ToNode::Closed`] or
+    /// [`ToNode::OldCopy`], nothing else.
+    Below {
+        /// To whom.
+        node: SellerId,
+        /// What.
+        message: Box<ToNode>,
+    },
+}
+
+/// A node below a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Child {
+    /// Its number.
+    pub node: SellerId,
+    /// What operators call it: at most 40 bytes.
+    pub name: String,
+    /// Its node key, from which both ends derive those of its link with the server.
+    pub key: TerminalKey,
+    /// How the hub sees it.
+    pub standing: ChildStanding,
+}
+
+/// How the hub sees a node below a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum ChildStanding {
+    /// It belongs to the network.
+    #[default]
+    Member = 0,
+    /// It goes offline.
+    Draining = 1,
+    /// It has left: it has no link any more.
+    Closed = 2,
+}
+
+impl ChildStanding {
+    /// The standing that a byte stands for.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Member, Self::Draining, Self::Closed].into_iter().find(|known| *known as u8 == byte)
+    }
 }
 
 /// One transfer as it is offered.

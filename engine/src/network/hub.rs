@@ -181,9 +181,9 @@ pub(super) fn start(
     Ok((HubHandle { thread, messages: sender }, batches))
 }
 
-/// Lets every node in that the hub knows.
+/// Lets every node in that the hub knows, but for those below a server: they call there.
 fn fill(keyring: &Keyring, hub: &LiveHub) -> Result<(), HubError> {
-    for (node, _) in hub.nodes() {
+    for (node, _) in hub.nodes().filter(|(node, _)| hub.parent(*node).is_none()) {
         if let Some(key) = hub.node_key(node)? {
             keyring.set(node, LinkKey::of(&NodeKeys::from_node_key(key.expose())));
         }
@@ -322,7 +322,7 @@ impl Desk {
                 }
             }
             Output::Done { ticket, result } => {
-                if let Ok(Done::Node { seller, node_key }) = &result {
+                if let Ok(Done::Node { seller, node_key, below: None }) = &result {
                     let keys = NodeKeys::from_node_key(node_key.expose());
                     self.keyring.set(*seller, LinkKey::of(&keys));
                 }

@@ -105,8 +105,8 @@ pub(super) fn join_here(directory: &Path, name: &str, hub: &HubHandle) -> Result
         }
         // The hub knows it and it never got as far as selling: an unfinished first start.
         Some((seller, _, node_key)) => (seller, node_key?),
-        None => match hub.command(Command::AddNode { name: name.to_owned() })? {
-            Ok(Done::Node { seller, node_key }) => (seller, Some(node_key)),
+        None => match hub.command(Command::AddNode { name: name.to_owned(), below: None })? {
+            Ok(Done::Node { seller, node_key, .. }) => (seller, Some(node_key)),
             other => unreachable!("a node of a new name can be added: {other:?}"),
         },
     };

@@ -30,7 +30,7 @@ mod tests;
 pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
 pub use office::{
-    Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, Move, NodeStatus, NotDone,
+    BelowStatus, Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, Move, NodeStatus, NotDone,
     Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus, WaitingStatus, Which,
 };
 
@@ -111,6 +111,8 @@ pub enum Upstream {
 pub struct Selling {
     /// Where terminals connect.
     pub listener: TcpListener,
+    /// Where host connection managers connect, if any may.
+    pub links: Option<TcpListener>,
     /// Whether terminals may talk in clear.
     pub clear: bool,
     /// Worker threads, at least 1.

@@ -42,6 +42,8 @@ pub(super) struct SellerDesk {
     pub(super) seller: SellerId,
     /// Where terminals connect, if it sells.
     pub(super) address: Option<SocketAddr>,
+    /// Where host connection managers connect, if any may.
+    pub(super) links: Option<SocketAddr>,
     pub(super) bookkeeping: Sender<BookkeepingMessage>,
     pub(super) stats: Arc<Stats>,
     pub(super) seats: Option<Seats>,
@@ -101,6 +103,7 @@ pub(super) fn start<M: Meddler>(
     let stats = Arc::<Stats>::default();
     let workers = selling.as_ref().map_or(0, |selling| selling.workers);
     let address = selling.as_ref().and_then(|selling| selling.listener.local_addr().ok());
+    let links = selling.as_ref().and_then(|selling| selling.links.as_ref()?.local_addr().ok());
     let ports = (0..workers).map(|_| WorkerPort::new()).collect::<Result<Vec<_>, _>>();
     let (ports, handles): (Vec<_>, Vec<_>) = ports.map_err(Failure::Poll)?.into_iter().unzip();
 
@@ -131,13 +134,13 @@ pub(super) fn start<M: Meddler>(
                 random,
             )
             .map_err(Failure::Poll)?;
-            Ok((steward, windows, front, front_handle, seats))
+            Ok((steward, windows, front, front_handle, seats, selling.links))
         })
         .transpose()?;
 
     let mut selling = None;
     let mut seats = None;
-    if let Some((steward, windows, front, front_handle, taken)) = prepared {
+    if let Some((steward, windows, front, front_handle, taken, listener)) = prepared {
         seats = Some(taken);
         let mut worker_threads = Vec::new();
         for (worker, (port, windows)) in ports.into_iter().zip(windows).enumerate() {
@@ -160,6 +163,7 @@ pub(super) fn start<M: Meddler>(
             &mut committer,
             reader.clone(),
             Link { addresses, node, key },
+            listener,
             dry,
             handles.clone(),
             front_handle.clone(),
@@ -188,6 +192,7 @@ pub(super) fn start<M: Meddler>(
     let desk = SellerDesk {
         seller: seller_id,
         address,
+        links,
         bookkeeping: bookkeeping.sender(),
         stats,
         seats,

@@ -9,21 +9,28 @@ use crate::disk::mapped::MappedDisk;
 use crate::ids::{SellerId, VarietyId};
 use crate::journal::{JournalError, JournalReader, Position};
 use crate::link::{ToHub, ToNode};
-use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
+use crate::net::link::{
+    Keyring, LinkEvent, LinkKey, LinkOptions, LinkServer, LinkServerHandle, Role, Uplink, UplinkHandle,
+    UplinkIdentity,
+};
 use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
 use crate::seller::Service;
 use crate::steward::{Content, NodePlace, Shipping, Steward, StewardAction, TICK_MS};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
+use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What the hub's thread, or the one that stops the node, tells the steward.
+/// What the links, or the thread that stops the node, tell the steward.
 pub(super) enum StewardMessage {
     /// Something happens on the link.
     Link(LinkEvent<ToNode>),
+    /// Something happens on the link of a node below.
+    Below(LinkEvent<ToHub>),
     /// Report what is left of the journal, and end.
     Stop,
 }
@@ -55,6 +62,7 @@ pub(super) fn start(
     committer: &mut Prepared,
     reader: JournalReader<MappedDisk>,
     upstream: Upstream,
+    links: Option<TcpListener>,
     dry: Receiver<(usize, VarietyId)>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
@@ -75,6 +83,13 @@ pub(super) fn start(
     let identity = UplinkIdentity { node, role: Role::Server, workers: workers_count, key };
     let uplink = Uplink::start(addresses, identity, deliver, clock, random, LinkOptions::default());
     let uplink = uplink.map_err(Failure::Poll)?;
+    let keyring = Arc::<Keyring>::default();
+    let below = links.map(|listener| {
+        let (own, keyring) = (sender.clone(), Arc::clone(&keyring));
+        let deliver = move |event| drop(own.send(StewardMessage::Below(event)));
+        LinkServer::start(listener, keyring, deliver, clock, random, LinkOptions::default())
+    });
+    let below = below.transpose().map_err(Failure::Poll)?;
     // Unless the steward says otherwise at once.
     standing.open.store(true, Relaxed);
     let (writer, written) = SegmentWriter::start(&disk, fatal);
@@ -87,6 +102,9 @@ pub(super) fn start(
         reader,
         uplink,
         connection: None,
+        keyring,
+        below,
+        below_links: BTreeMap::new(),
         workers,
         front,
         standing,
@@ -107,6 +125,12 @@ struct Desk {
     uplink: UplinkHandle,
     /// The connection to upstream, if there is one; what comes over an earlier one is dropped.
     connection: Option<u64>,
+    /// Which nodes below may call.
+    keyring: Arc<Keyring>,
+    /// Their links; none if no node below can call here.
+    below: Option<LinkServerHandle>,
+    /// The connection of each node below that has one.
+    below_links: BTreeMap<SellerId, u64>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
     standing: Arc<Standing>,
@@ -123,6 +147,9 @@ impl Desk {
         written: &Receiver<Written>,
     ) -> Result<(), Failure> {
         let ended = self.run_to_end(messages, dry, nudges, written);
+        if let Some(below) = &self.below {
+            below.stop();
+        }
         self.uplink.stop();
         self.writer.stop();
         ended
@@ -160,6 +187,10 @@ impl Desk {
                         self.link(event, &now)?;
                         self.act()?;
                     }
+                    StewardMessage::Below(event) => {
+                        self.link_below(event, &now)?;
+                        self.act()?;
+                    }
                     StewardMessage::Stop => stop_by_ms = Some(now.monotonic_ms + STOP_MS_MAX),
                 }
             }
@@ -176,7 +207,7 @@ impl Desk {
             self.steward.handle_journal_durable(self.reader.durable().0);
             if now.monotonic_ms >= self.tick_at_ms {
                 self.tick_at_ms = now.monotonic_ms + TICK_MS;
-                self.tick();
+                self.tick()?;
             }
             self.act()?;
             if let Some(range) = self.ship(&now)? {
@@ -218,15 +249,42 @@ impl Desk {
         Ok(())
     }
 
-    fn tick(&mut self) {
+    /// Something happens on the link of a node below.
+    fn link_below(&mut self, event: LinkEvent<ToHub>, now: &Now) -> Result<(), Failure> {
+        match event {
+            LinkEvent::Up { connection, node, address, .. } => {
+                tracing::info!(node = node.0, %address, "node below connected");
+                self.below_links.insert(node, connection);
+                self.steward.handle_child_up(node);
+            }
+            LinkEvent::Message { connection, node, message } => {
+                // What came over a connection that was closed here is not heard any more.
+                if self.below_links.get(&node) == Some(&connection) {
+                    self.steward.handle_child_message(node, message, now)?;
+                }
+            }
+            LinkEvent::Down { connection, node, why } => {
+                if self.below_links.get(&node) == Some(&connection) {
+                    tracing::warn!(node = node.0, "node below disconnected: {why}");
+                    self.below_links.remove(&node);
+                    self.steward.handle_child_down(node);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Failure> {
         let now = (self.clock)();
-        self.steward.handle_tick(&now);
+        self.steward.handle_tick(&now)?;
+        self.standing.set_below(self.steward.child_views().collect());
         let registry = Arc::clone(self.steward.registry());
         let in_stock = registry.varieties().map(|v| (v.id, self.steward.in_stock(v.id, &now))).collect();
         self.standing.set_in_stock(in_stock);
         self.standing.set_registry(registry);
         self.standing.linked.store(self.steward.is_linked(), Relaxed);
         self.standing.unreported_bytes.store(self.shipping.unreported_bytes(), Relaxed);
+        Ok(())
     }
 
     /// Does what the steward says, in order, and takes its records to the journal's queue as far as there is room.
@@ -285,6 +343,22 @@ impl Desk {
                     }
                     self.shipping.handle_acknowledged(Position(position));
                     self.standing.acknowledged.store(position, Relaxed);
+                }
+                StewardAction::SendBelow { node, message } => {
+                    if let (Some(below), Some(&connection)) = (&self.below, self.below_links.get(&node)) {
+                        below.send(connection, message);
+                    }
+                }
+                StewardAction::CloseBelow { node, why } => {
+                    tracing::error!(node = node.0, "link of a node below closed: {why}");
+                    if let (Some(below), Some(connection)) = (&self.below, self.below_links.remove(&node)) {
+                        below.close(connection, why);
+                    }
+                }
+                StewardAction::Children => {
+                    for (node, keys) in self.steward.children() {
+                        self.keyring.set(node, LinkKey::of(keys));
+                    }
                 }
                 StewardAction::Drop(fault) => {
                     tracing::error!("the hub broke the protocol, connecting again: {fault}");

@@ -208,7 +208,8 @@ impl Window {
             | Record::Received(_)
             | Record::Refused(_)
             | Record::Given(_)
-            | Record::Settled { .. } => {}
+            | Record::Settled { .. }
+            | Record::Below { .. } => {}
         }
     }
 

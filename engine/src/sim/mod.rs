@@ -139,8 +139,8 @@ impl World {
         let levels = if options.seed.is_multiple_of(3) { (20, 60, 100) } else { (3, 9, 12) };
         let sites = (1..=options.nodes).map(|at| {
             let name = format!("node {at}");
-            let Done::Node { seller, node_key } =
-                command(&mut hub, Command::AddNode { name }, &mut dice, &now)
+            let Done::Node { seller, node_key, .. } =
+                command(&mut hub, Command::AddNode { name, below: None }, &mut dice, &now)
             else {
                 panic!("a node was asked for")
             };

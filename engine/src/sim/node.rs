@@ -32,6 +32,8 @@ pub(super) struct Node {
     writes: VecDeque<Box<SegmentWrite>>,
     /// Messages for the hub that the pipe has not taken yet.
     pub(super) to_hub: VecDeque<ToHub>,
+    /// Messages for nodes below.
+    pub(super) to_below: VecDeque<(SellerId, ToNode)>,
     /// Replies that left, for the network to carry.
     pub(super) replies: VecDeque<(Asker, Reply)>,
 }
@@ -142,6 +144,7 @@ impl Node {
             disk: own_disk,
             writes: VecDeque::new(),
             to_hub: VecDeque::new(),
+            to_below: VecDeque::new(),
             replies: VecDeque::new(),
         })
     }
@@ -192,6 +195,27 @@ impl Node {
     /// [`NodeStop`].
     pub(super) fn handle_message(&mut self, message: ToNode, now: &Now) -> Result<(), NodeStop> {
         Ok(self.steward.handle_message(message, now)?)
+    }
+
+    /// A message from a node below.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    #[cfg(test)]
+    pub(super) fn handle_child_message(
+        &mut self,
+        node: SellerId,
+        message: ToHub,
+        now: &Now,
+    ) -> Result<(), NodeStop> {
+        Ok(self.steward.handle_child_message(node, message, now)?)
+    }
+
+    /// The pipe to a node below was cut, and may be open again.
+    #[cfg(test)]
+    pub(super) fn handle_child_cut(&mut self, node: SellerId) {
+        self.to_below.retain(|(to, _)| *to != node);
+        self.steward.handle_child_down(node);
     }
 
     /// The pipe to the hub was cut, and is open again.
@@ -327,6 +351,9 @@ impl Node {
                     }
                 }
                 StewardAction::Drop(fault) => panic!("the hub broke the protocol: {fault}"),
+                StewardAction::SendBelow { node, message } => self.to_below.push_back((node, message)),
+                StewardAction::CloseBelow { node, why } => panic!("{node:?} broke the protocol: {why}"),
+                StewardAction::Children => {}
             }
         }
         let shipment = self.shipping.poll(now.monotonic_ms).map_err(BookkeeperError::from)?;
@@ -340,7 +367,7 @@ impl Node {
     }
 
     fn step_steward_tick(&mut self, now: &Now) -> Result<(), NodeStop> {
-        self.steward.handle_tick(now);
+        self.steward.handle_tick(now)?;
         for Worker { seller, held, .. } in &mut self.workers {
             seller.handle_timeout(now, held);
             held.settle(seller.made());

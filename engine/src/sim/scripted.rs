@@ -2,6 +2,7 @@
 //! sells what, who goes offline when.
 
 mod away;
+mod below;
 mod drains;
 mod lost;
 mod moves;
@@ -37,7 +38,9 @@ struct Net {
     /// Whether the hub is there.
     is_up: bool,
     sites: Vec<Site>,
-    /// Sites that the hub cannot reach.
+    /// By site: the site that it is below, if it is not below the hub.
+    parents: Vec<Option<usize>>,
+    /// Sites that whoever is above them cannot reach.
     away: BTreeSet<usize>,
     /// Sequences used by each site's terminal.
     used: Vec<u64>,
@@ -60,20 +63,28 @@ enum Sale {
 impl Net {
     /// Nodes with these marks, and as many PINs at the hub.
     fn new(levels: &[(u64, u64, u64)], pins: u32) -> Self {
-        let mut dice = Dice::new(7);
+        let levels: Vec<_> = levels.iter().map(|levels| (None, *levels)).collect();
+        Self::tree(&levels, pins, 7)
+    }
+
+    /// The same, where each node may be below one before it.
+    fn tree(levels: &[(Option<usize>, (u64, u64, u64))], pins: u32, seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
         let now = Now { monotonic_ms: 1_000, unix_ms: 1_800_000_000_000 };
         let (hub_disk, store) = (Arc::new(HeapDisk::new()), MemoryStore::new());
         let mut hub = load_hub(&store, &hub_disk);
         command(&mut hub, Command::AddDealer { name: "Corner shop".into() }, &mut dice, &now);
         let terminals = Terminals::Next(levels.len() as u32);
         command(&mut hub, Command::AddTerminals { dealer: 1, terminals }, &mut dice, &now);
-        let sites = levels.iter().enumerate().map(|(at, levels)| {
-            let name = format!("node {at}");
-            let done = command(&mut hub, Command::AddNode { name }, &mut dice, &now);
-            let Done::Node { seller, node_key } = done else { panic!("a node was asked for") };
-            Site::new(seller, 2, *levels, Arc::new(NodeKeys::from_node_key(node_key.expose())))
-        });
-        let sites: Vec<_> = sites.collect();
+        let mut sites: Vec<Site> = Vec::new();
+        for (at, (parent, levels)) in levels.iter().enumerate() {
+            let (name, below) = (format!("node {at}"), parent.map(|parent| sites[parent].seller));
+            let done = command(&mut hub, Command::AddNode { name, below }, &mut dice, &now);
+            let Done::Node { seller, node_key, .. } = done else { panic!("a node was asked for") };
+            let keys = Arc::new(NodeKeys::from_node_key(node_key.expose()));
+            sites.push(Site::new(seller, 2, *levels, keys));
+        }
+        let parents = levels.iter().map(|(parent, _)| *parent).collect();
         assert_eq!(add_variety(&mut hub, PRODUCT, FACE, &mut dice, &now), VARIETY);
         let (used, fingerprints) = (vec![0; sites.len()], HeapFingerprints::default());
         let (is_up, recalls) = (true, Vec::new());
@@ -85,6 +96,7 @@ impl Net {
             hub,
             is_up,
             sites,
+            parents,
             away: BTreeSet::new(),
             used,
             fingerprints,
@@ -92,6 +104,11 @@ impl Net {
             recalls,
             offers: 0,
         };
+        // A server lets nobody in that the hub has not told it of.
+        net.settle();
+        for site in (0..net.sites.len()).filter(|site| net.parents[*site].is_some()).collect::<Vec<_>>() {
+            net.sites[site].reconnect();
+        }
         net.mint(pins);
         net.settle();
         net
@@ -153,14 +170,27 @@ impl Net {
             }
             (0..STEPS_PER_TURN).for_each(|_| site.node.step(&mut self.dice, &self.now).unwrap());
             while let Some(message) = site.to_node.pop_front() {
-                busy |= !matches!(message, ToNode::JournalAcked { .. });
+                busy |= match &message {
+                    ToNode::Below { message, .. } => !matches!(**message, ToNode::JournalAcked { .. }),
+                    message => !matches!(message, ToNode::JournalAcked { .. }),
+                };
                 site.node.handle_message(message, &self.now).unwrap();
             }
-            while let Some(message) = site.node.to_hub.pop_front() {
-                busy |= !is_away && !matches!(message, ToHub::Report(_) | ToHub::Journal { .. });
-                if self.is_up && !is_away {
-                    self.hub.handle_link(site.seller, message, self.now.unix_ms).unwrap();
+            while let Some(message) = self.sites[at].node.to_hub.pop_front() {
+                busy |= !is_away && is_news(&message);
+                let (seller, now) = (self.sites[at].seller, self.now);
+                match self.parents[at] {
+                    _ if is_away => {}
+                    Some(parent) => {
+                        self.sites[parent].node.handle_child_message(seller, message, &now).unwrap();
+                    }
+                    None if self.is_up => self.hub.handle_link(seller, message, now.unix_ms).unwrap(),
+                    None => {}
                 }
+            }
+            while let Some((node, message)) = self.sites[at].node.to_below.pop_front() {
+                let child = self.sites.iter().position(|site| site.seller == node).unwrap();
+                self.sites[child].to_node.push_back(message);
             }
         }
         if self.is_up {
@@ -253,11 +283,20 @@ impl Net {
         self.restart(site);
     }
 
-    /// The hub cannot reach a site any more, nor it the hub.
+    /// Whoever is above a site cannot reach it any more, nor it them.
     fn leave(&mut self, site: usize) {
         self.away.insert(site);
-        self.hub.handle_cut(self.sites[site].seller);
+        self.cut(site);
         self.sites[site].node.handle_unlinked();
+    }
+
+    /// Whoever is above a site notices that its pipe was cut.
+    fn cut(&mut self, site: usize) {
+        let seller = self.sites[site].seller;
+        match self.parents[site] {
+            Some(parent) => self.sites[parent].node.handle_child_cut(seller),
+            None => self.hub.handle_cut(seller),
+        }
     }
 
     /// It can again.
@@ -267,14 +306,19 @@ impl Net {
     }
 
     fn restart(&mut self, site: usize) {
-        self.hub.handle_cut(self.sites[site].seller);
+        self.cut(site);
         self.sites[site].boot();
+        let below = (0..self.sites.len()).filter(|child| self.parents[*child] == Some(site));
+        for child in below.collect::<Vec<_>>() {
+            self.sites[child].reconnect();
+        }
     }
 
     fn restart_hub(&mut self) {
         self.hub = load_hub(&self.store, &self.hub_disk);
         self.is_up = true;
-        self.sites.iter_mut().for_each(Site::reconnect);
+        let below_the_hub = self.sites.iter_mut().zip(&self.parents).filter(|(_, parent)| parent.is_none());
+        below_the_hub.for_each(|(site, _)| site.reconnect());
     }
 
     fn node(&self, site: usize) -> SellerId {
@@ -291,11 +335,21 @@ impl Net {
 
     /// Law 1.
     fn check(&mut self) {
-        let sellers: Vec<_> = self.sites.iter_mut().map(Site::audit_books).collect();
+        // Those below others come after them here, and have to be read before.
+        let mut sellers: Vec<_> = self.sites.iter_mut().rev().map(Site::audit_books).collect();
+        sellers.reverse();
         let report = audit(&self.hub.audit_books(), &sellers);
         assert!(report.balanced, "law 1: {report}");
         let tally = &report.varieties[&VARIETY.0];
         assert_eq!((tally.received, tally.in_doubt), (u64::from(self.minted), 0));
+    }
+}
+
+/// Whether a message is more than a report or a part of a journal.
+fn is_news(message: &ToHub) -> bool {
+    match message {
+        ToHub::Below { message, .. } => is_news(message),
+        message => !matches!(message, ToHub::Report(_) | ToHub::Journal { .. }),
     }
 }
 

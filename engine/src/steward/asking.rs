@@ -1,6 +1,6 @@
 //! Asking upstream for stock, in bulk by marks and one PIN at a time for vends that wait; and helping dry lanes.
 
-use super::{Link, Steward, StewardAction, Waiting};
+use super::{Link, Steward, StewardAction, Waiter, Waiting};
 use crate::disk::Disk;
 use crate::ids::VarietyId;
 use crate::journal::record::Stream;
@@ -8,7 +8,7 @@ use crate::link::{Offer, ToHub};
 use crate::pool::Shelf;
 use crate::time::Now;
 use crate::transfer::{Taker, open_max};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 impl<D: Disk> Steward<D> {
@@ -23,25 +23,33 @@ impl<D: Disk> Steward<D> {
         let mut questions = if may_ask { URGENT_REQUESTS_MAX.saturating_sub(asked) } else { 0 };
         let mut left = VecDeque::with_capacity(self.waiting.len());
         let mut stocked = BTreeMap::new();
-        let mut dry = BTreeSet::new();
+        let mut dry = HashSet::new();
         while let Some(mut waiting) = self.waiting.pop_front() {
-            let Waiting { worker, variety, request, .. } = waiting;
-            if request == 0 && (questions > 0 || !dry.contains(&(worker, variety))) {
+            let Waiting { who, variety, request, .. } = waiting;
+            if request == 0
+                && let Waiter::Below(node, asked) = who
+                && self.give_urgent(node, asked, variety, now)
+            {
+                continue;
+            }
+            if request == 0 && (questions > 0 || !dry.contains(&(who, variety))) {
                 let first_day = self.first_day(variety, now);
                 let is_sellable = |shelf: &Shelf<_>| shelf.last_day >= first_day;
                 let shelves = &mut self.shelves;
-                let own = stocked.entry((worker, variety));
-                let own = own.or_insert_with(|| shelves.remaining_in(worker, variety, is_sellable));
-                if *own > 0 {
-                    *own -= 1;
-                    continue;
+                if let Waiter::Worker(worker) = who {
+                    let own = stocked.entry((worker, variety));
+                    let own = own.or_insert_with(|| shelves.remaining_in(worker, variety, is_sellable));
+                    if *own > 0 {
+                        *own -= 1;
+                        continue;
+                    }
+                    if let Some(handed) = shelves.help(worker, variety, is_sellable) {
+                        *own = u64::from(handed.1.remaining()).saturating_sub(1);
+                        self.hand_out(vec![handed]);
+                        continue;
+                    }
                 }
-                if let Some(handed) = shelves.help(worker, variety, is_sellable) {
-                    *own = u64::from(handed.1.remaining()).saturating_sub(1);
-                    self.hand_out(vec![handed]);
-                    continue;
-                }
-                dry.insert((worker, variety));
+                dry.insert((who, variety));
                 if questions > 0 && self.coming_in_bulk(variety) == 0 {
                     questions -= 1;
                     waiting.request = self.next_request;
@@ -65,7 +73,8 @@ impl<D: Disk> Steward<D> {
                 self.takers.iter().flat_map(Taker::arriving).map(|offer| coming_of(offer, variety)).sum();
             let held = self.in_stock(variety, now) + coming;
             let levels = self.levels(variety);
-            if let Some(count) = self.needs.next_request(variety, levels, held, now, self.next_request) {
+            let below = self.unmet_below(variety);
+            if let Some(count) = self.needs.next_request(variety, levels, held, below, now, self.next_request) {
                 let request = self.next_request;
                 self.next_request += 1;
                 self.send(ToHub::Need { request, variety, count });
@@ -78,7 +87,7 @@ impl<D: Disk> Steward<D> {
             if granted > 0 {
                 return;
             }
-            let Waiting { worker, variety, .. } = self.waiting[at];
+            let Waiting { who, variety, .. } = self.waiting[at];
             // The hub may have none because this node has it all, or is about to, or has just had no room for it.
             let is_near = self.in_stock(variety, now) + self.coming_in_bulk(variety) > 0;
             if is_near || self.needs.is_resting(now) {
@@ -86,7 +95,12 @@ impl<D: Disk> Steward<D> {
                 self.serve_waiting(now);
             } else {
                 self.waiting.remove(at);
-                self.actions.push_back(StewardAction::OutOfStock { worker, variety });
+                match who {
+                    Waiter::Worker(worker) => {
+                        self.actions.push_back(StewardAction::OutOfStock { worker, variety });
+                    }
+                    Waiter::Below(node, asked) => self.answer_urgent(node, asked, 0),
+                }
             }
         } else {
             self.needs.handle_answered(request, granted, now);

@@ -50,12 +50,14 @@ struct Need {
 }
 
 impl Needs {
-    /// How many PINs to ask for now under the number `request`, if any: `held` are there or on their way.
+    /// How many PINs to ask for now under the number `request`, if any: `held` are there or on their way, and nodes below wait
+    /// for `below` of them.
     pub(super) fn next_request(
         &mut self,
         variety: VarietyId,
         levels: Levels,
         held: u64,
+        below: u64,
         now: &Now,
         request: u64,
     ) -> Option<u32> {
@@ -66,7 +68,10 @@ impl Needs {
         if need.request != 0 || now.monotonic_ms < need.not_before_ms {
             return None;
         }
-        let shortfall = levels.shortfall(held);
+        let own = levels.shortfall(held.saturating_sub(below));
+        // They get what is above the low mark: so much more than that is needed, whatever the target is.
+        let all = if below > 0 { (levels.low() + below).saturating_sub(held) } else { 0 };
+        let shortfall = own.max(all);
         let count = u32::try_from(shortfall).unwrap_or(u32::MAX);
         if count == 0 {
             return None;
@@ -128,17 +133,32 @@ mod tests {
         let levels = Levels::new(100, 500, 800).unwrap();
         let now = Now::default();
         let (a, b) = (VarietyId(1), VarietyId(2));
-        assert_eq!(needs.next_request(a, levels, 100, &now, 1), None, "at the mark: nothing");
-        assert_eq!(needs.next_request(a, levels, 99, &now, 1), Some(401));
-        assert_eq!(needs.next_request(a, levels, 98, &now, 2), None, "one request at a time");
-        assert_eq!(needs.next_request(b, levels, 400, &now, 2), None, "each variety by itself");
+        assert_eq!(needs.next_request(a, levels, 100, 0, &now, 1), None, "at the mark: nothing");
+        assert_eq!(needs.next_request(a, levels, 99, 0, &now, 1), Some(401));
+        assert_eq!(needs.next_request(a, levels, 98, 0, &now, 2), None, "one request at a time");
+        assert_eq!(needs.next_request(b, levels, 400, 0, &now, 2), None, "each variety by itself");
         needs.handle_answered(1, 401, &now);
-        assert_eq!(needs.next_request(a, levels, 99, &now, 2), Some(401));
+        assert_eq!(needs.next_request(a, levels, 99, 0, &now, 2), Some(401));
         needs.handle_answered(2, 0, &now);
-        assert_eq!(needs.next_request(a, levels, 0, &now, 3), None, "the hub had nothing");
+        assert_eq!(needs.next_request(a, levels, 0, 0, &now, 3), None, "the hub had nothing");
         needs.handle_stock_arrived(a);
-        assert_eq!(needs.next_request(a, levels, 0, &now, 3), Some(500));
+        assert_eq!(needs.next_request(a, levels, 0, 0, &now, 3), Some(500));
     }
+
+    #[test]
+    fn what_nodes_below_wait_for_is_asked_for_beside_the_own_marks() {
+        let ask = |levels, held, below| {
+            Needs::default().next_request(VarietyId(1), levels, held, below, &Now::default(), 1)
+        };
+        let levels = Levels::new(100, 500, 800).unwrap();
+        assert_eq!(ask(levels, 400, 0), None);
+        assert_eq!(ask(levels, 400, 300), None, "they get it of what is above the low mark");
+        assert_eq!(ask(levels, 400, 301), Some(401), "and then this node is below its own");
+        assert_eq!(ask(levels, 0, 2_000), Some(2_100));
+        let none = Levels::new(0, 1, 1).unwrap();
+        assert_eq!(ask(none, 0, 50), Some(50));
+    }
+
     #[test]
     fn law_8_a_node_without_room_asks_ever_more_rarely_until_there_is_room() {
         let mut needs = Needs::default();
@@ -147,7 +167,7 @@ mod tests {
         let mut asked = 0;
         for request in 1..=3_600_000 / 50 {
             now.monotonic_ms += 50;
-            if needs.next_request(VarietyId(1), levels, 0, &now, request).is_some() {
+            if needs.next_request(VarietyId(1), levels, 0, 0, &now, request).is_some() {
                 asked += 1;
                 needs.handle_no_room(&now);
                 needs.handle_answered(request, 500, &now);
@@ -156,6 +176,6 @@ mod tests {
         }
         assert!((50..70).contains(&asked), "{asked} refusals in an hour");
         needs.handle_room();
-        assert_eq!(needs.next_request(VarietyId(1), levels, 0, &now, 1), Some(500));
+        assert_eq!(needs.next_request(VarietyId(1), levels, 0, 0, &now, 1), Some(500));
     }
 }

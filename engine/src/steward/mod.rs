@@ -8,6 +8,7 @@
 //! records made ([`Steward::records`]) to the journal.
 
 mod asking;
+mod below;
 mod content;
 mod levels;
 mod place;
@@ -22,6 +23,7 @@ mod taking;
 #[cfg(test)]
 mod tests;
 
+pub use below::{ChildFault, ChildView};
 pub use content::Content;
 pub use levels::LevelRules;
 pub use place::NodePlace;
@@ -43,6 +45,7 @@ use crate::stock::keys::WrongWrapping;
 use crate::stock::{NodeKeys, SegmentError};
 use crate::time::Now;
 use crate::transfer::{Giver, Taker, TransferFault};
+use below::{CHILDREN_FILE, Children};
 use levels::Needs;
 use place::{Leave, PLACE_FILE};
 pub use registry::stored_registry;
@@ -71,6 +74,8 @@ pub struct Steward<D: Disk> {
     takers: [Taker; 2],
     /// Gives stock back.
     giver: Giver,
+    /// The nodes below.
+    children: Children,
     /// What upstream has called back and has not been told the end of.
     recalls: VecDeque<Recalling>,
     /// Whether the node belongs to the network.
@@ -93,6 +98,8 @@ pub struct Steward<D: Disk> {
     waiting: VecDeque<Waiting>,
     registry: RegistryCopy<D>,
     hub_epoch: u64,
+    /// The one that a start would find.
+    epoch_stored: u64,
     /// A full disk did not take the hub's epoch yet.
     epoch_unstored: bool,
     /// When what a full disk did not take is tried again, in [`Now::monotonic_ms`].
@@ -104,7 +111,7 @@ pub struct Steward<D: Disk> {
     unmade: VecDeque<Record>,
     made: u64,
     /// Transfers whose record is on its way: it is durable when this many are.
-    recorded: VecDeque<(u64, Recorded)>,
+    recorded: VecDeque<(u64, OnLink, Recorded)>,
     last_withdrawal_day: u32,
     actions: VecDeque<StewardAction<D>>,
 }
@@ -141,6 +148,22 @@ pub enum StewardAction<D: Disk> {
     Service(Service),
     /// Tell the operator that the node was declared lost, or has left.
     Place(NodePlace),
+    /// Send it to a node below, if that is connected.
+    SendBelow {
+        /// To whom.
+        node: SellerId,
+        /// What.
+        message: ToNode,
+    },
+    /// Close the link of a node below, behind what was sent over it.
+    CloseBelow {
+        /// Whose.
+        node: SellerId,
+        /// Why.
+        why: String,
+    },
+    /// [`Steward::children`] has changed: who may call.
+    Children,
     /// Upstream broke the protocol: drop the link and tell the operator. Selling goes on.
     Drop(UpstreamFault),
 }
@@ -195,6 +218,9 @@ pub enum StewardError {
          damaged, and it must not sell"
     )]
     OldCopy,
+    /// The file with the nodes below is damaged.
+    #[error("{CHILDREN_FILE} is damaged: restore it from a copy")]
+    Children,
     /// The file with the hub's epoch is damaged.
     #[error("{HUB_EPOCH_FILE} is damaged: restore it from a copy")]
     HubEpoch,
@@ -216,18 +242,30 @@ enum Recorded {
     /// An IN or REFUSED.
     Taken(Stream, u64),
     /// An OUT.
-    Given(u64),
+    Given(Stream, u64),
     /// A settlement.
-    Settled(u64),
+    Settled(Stream, u64),
+}
+
+/// The node below whose link it is about; `None`: the link with upstream.
+type OnLink = Option<SellerId>;
+
+/// Who waits for a PIN.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Waiter {
+    /// A vend of a worker's.
+    Worker(usize),
+    /// A node below, with its number for the request.
+    Below(SellerId, u64),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    worker: usize,
+    who: Waiter,
     variety: VarietyId,
     /// The urgent request made for it in this connection; 0: none.
     request: u64,
-    /// By then its terminal has been told to come back; in [`Now::monotonic_ms`].
+    /// By then the terminal has been told to come back; in [`Now::monotonic_ms`].
     until_ms: u64,
 }
 
@@ -269,6 +307,7 @@ impl<D: Disk> Steward<D> {
             segments: Segments::new(),
             takers: [taker(Stream::Bulk), taker(Stream::Urgent)],
             giver,
+            children: Children::new(ledger),
             recalls: VecDeque::new(),
             place,
             place_unstored: false,
@@ -283,6 +322,7 @@ impl<D: Disk> Steward<D> {
             waiting: VecDeque::new(),
             registry,
             hub_epoch,
+            epoch_stored: hub_epoch,
             epoch_unstored: false,
             store_again_ms: 0,
             link: Link::Down,
@@ -294,6 +334,7 @@ impl<D: Disk> Steward<D> {
             last_withdrawal_day: 0,
             actions: VecDeque::new(),
         };
+        steward.load_children()?;
         for holding in ledger.inventory.holdings() {
             let shelf = steward.open_shelf(holding.span, holding.generation, holding.given)?;
             for &(start, end) in holding.in_stock().intervals() {
@@ -364,6 +405,7 @@ impl<D: Disk> Steward<D> {
         self.recalls.clear();
         self.needs.handle_cut();
         self.registry.handle_cut();
+        self.cut_children_off();
         self.waiting.iter_mut().for_each(|waiting| waiting.request = 0);
     }
 
@@ -390,6 +432,8 @@ impl<D: Disk> Steward<D> {
                 self.report_at_ms = 0;
                 self.actions.push_back(StewardAction::Acknowledged { position: journal_acked });
                 self.offer_again(now);
+                self.introduce_children();
+                self.note_archived(journal_acked);
             }
             // Without a welcome nothing would ever be reported or asked for.
             ToNode::Ready if self.link == Link::Down => {
@@ -416,6 +460,7 @@ impl<D: Disk> Steward<D> {
             }
             ToNode::JournalAcked { position } => {
                 self.actions.push_back(StewardAction::Acknowledged { position });
+                self.note_archived(position);
             }
             ToNode::Registry(registry) => self.take_registry(registry, now)?,
             ToNode::RegistryDelta(delta) => self.take_delta(delta, now)?,
@@ -434,6 +479,8 @@ impl<D: Disk> Steward<D> {
             }
             ToNode::Farewell => self.leave = Leave::Taken,
             ToNode::OldCopy => return Err(StewardError::OldCopy),
+            ToNode::Children(children) => self.take_children(children, now)?,
+            ToNode::Below { node, message } => self.hear_for_child(node, *message),
             // It has offered nothing in the other stream, and waits for nobody's progress.
             ToNode::Answer { .. } | ToNode::Progress { .. } => {}
         }
@@ -446,7 +493,7 @@ impl<D: Disk> Steward<D> {
             return;
         }
         let until_ms = now.monotonic_ms + PARK_MS_MAX;
-        self.waiting.push_back(Waiting { worker, variety, request: 0, until_ms });
+        self.waiting.push_back(Waiting { who: Waiter::Worker(worker), variety, request: 0, until_ms });
         if self.waiting.len() > WAITING_MAX {
             self.waiting.pop_front();
         }
@@ -462,17 +509,21 @@ impl<D: Disk> Steward<D> {
         if now.monotonic_ms >= self.store_again_ms {
             self.store_state(now)?;
         }
-        while let Some(&(made, recorded)) = self.recorded.front()
+        while let Some(&(made, link, recorded)) = self.recorded.front()
             && made <= durable
         {
             self.recorded.pop_front();
+            if let Some(node) = link {
+                self.child_recorded(node, recorded, now)?;
+                continue;
+            }
             match recorded {
                 Recorded::Taken(stream, number) => {
                     self.taker(stream).handle_recorded(number);
                     self.follow(Ok(()), stream, now)?;
                 }
-                Recorded::Given(number) => self.handle_given(number, now),
-                Recorded::Settled(number) => self.handle_settled(number, now),
+                Recorded::Given(_, number) => self.handle_given(number, now),
+                Recorded::Settled(_, number) => self.handle_settled(number, now),
             }
         }
         Ok(())
@@ -484,7 +535,10 @@ impl<D: Disk> Steward<D> {
     }
 
     /// Time went by.
-    pub fn handle_tick(&mut self, now: &Now) {
+    ///
+    /// # Errors
+    /// [`StewardError`].
+    pub fn handle_tick(&mut self, now: &Now) -> Result<(), StewardError> {
         self.make_records();
         if self.last_withdrawal_day != now.day() {
             self.last_withdrawal_day = now.day();
@@ -494,8 +548,10 @@ impl<D: Disk> Steward<D> {
         self.waiting.retain(|waiting| waiting.until_ms > now.monotonic_ms);
         self.give_back();
         self.serve_waiting(now);
+        self.tick_children(now)?;
         self.report(now);
         self.ask(now);
+        Ok(())
     }
 
     /// Splits PINs of a segment between the lanes.
@@ -535,8 +591,8 @@ impl<D: Disk> Steward<D> {
             }
             self.records.push(record.encode());
             self.made += 1;
-            if let Some(recorded) = Self::recorded_of(record) {
-                self.recorded.push_back((self.made, recorded));
+            if let Some((link, recorded)) = Self::recorded_of(record) {
+                self.recorded.push_back((self.made, link, recorded));
             }
             self.unmade.pop_front();
         }

@@ -77,6 +77,7 @@ impl<D: Disk> Steward<D> {
             self.waiting.clear();
         }
         self.actions.push_back(StewardAction::Service(service));
+        self.pass_service_on();
         self.give_back();
     }
 
@@ -101,8 +102,9 @@ impl<D: Disk> Steward<D> {
         let varieties: Vec<_> = self.shelves.varieties().collect();
         let left: u64 = varieties.into_iter().map(|variety| self.shelves.remaining(variety, |_| true)).sum();
         let is_arriving = self.takers.iter().any(|taker| Taker::arriving(taker).next().is_some());
+        let is_empty_below = self.open_below() == 0 && self.children_are_empty();
         let is_at_rest = self.unmade.is_empty() && self.recorded.is_empty() && self.giver.open_count() == 0;
-        self.link == Link::Ready && self.draining && left == 0 && !is_arriving && is_at_rest
+        self.link == Link::Ready && self.draining && left == 0 && !is_arriving && is_at_rest && is_empty_below
     }
 
     pub(super) fn store_place(&mut self) -> Result<(), DiskError> {

@@ -3,11 +3,11 @@
 //! PINs are cut from the back of lanes, one range at a time and only when a transfer may be opened for it, so that nothing
 //! waits outside both the lanes and a transfer. Workers claim from the front meanwhile: what they have is sold.
 
-use super::{Content, NodePlace, Recorded, Steward, StewardAction, StewardError};
+use super::{Content, NodePlace, OnLink, Recorded, Steward, StewardAction, StewardError};
 use crate::disk::Disk;
 use crate::ids::{Span, VarietyId};
 use crate::journal::Record;
-use crate::journal::record::{Stream, TransferFact, WithdrawReason};
+use crate::journal::record::{Stream, TransferFact, TransferStep, WithdrawReason};
 use crate::link::{Offer, ToHub};
 use crate::pool::Shelf;
 use crate::seller::{Sealed, Service};
@@ -208,14 +208,20 @@ impl<D: Disk> Steward<D> {
         source.expect("what was given had come before")
     }
 
-    /// Notes that a record of the giver is on its way to the disk.
-    pub(super) fn recorded_of(record: &Record) -> Option<Recorded> {
-        match record {
-            Record::Received(fact) | Record::Refused(fact) => Some(Recorded::Taken(fact.stream, fact.number)),
-            Record::Given(fact) => Some(Recorded::Given(fact.number)),
-            Record::Settled { transfer, .. } => Some(Recorded::Settled(transfer.number)),
-            _ => None,
-        }
+    /// What is done once the record of a transfer is durable, if it is one.
+    pub(super) fn recorded_of(record: &Record) -> Option<(OnLink, Recorded)> {
+        let (link, step) = match record {
+            Record::Below { node, step } => (Some(*node), *step),
+            record => (None, TransferStep::of(record)?),
+        };
+        let recorded = match step {
+            TransferStep::Received(fact) | TransferStep::Refused(fact) => {
+                Recorded::Taken(fact.stream, fact.number)
+            }
+            TransferStep::Given(fact) => Recorded::Given(fact.stream, fact.number),
+            TransferStep::Settled { transfer, .. } => Recorded::Settled(transfer.stream, transfer.number),
+        };
+        Some((link, recorded))
     }
 
     /// Everything open is offered again.

@@ -25,6 +25,7 @@ impl<D: Disk> Steward<D> {
     pub(super) fn take_registry(&mut self, registry: Arc<Registry>, now: &Now) -> Result<(), StewardError> {
         if self.registry.replace(registry) {
             self.actions.push_back(StewardAction::Registry(Arc::clone(self.registry.current())));
+            self.pass_registry_on(None);
             self.store_state(now)?;
         } else if !self.registry.is_behind() {
             self.say_held();
@@ -34,9 +35,10 @@ impl<D: Disk> Steward<D> {
 
     /// Upstream sent a change of it.
     pub(super) fn take_delta(&mut self, delta: Arc<Delta>, now: &Now) -> Result<(), StewardError> {
-        match self.registry.apply(delta) {
+        match self.registry.apply(Arc::clone(&delta)) {
             Ok(stored) => {
                 self.actions.push_back(StewardAction::Registry(Arc::clone(self.registry.current())));
+                self.pass_registry_on(Some(delta));
                 if self.stored(stored, now)? {
                     self.say_held();
                 }
@@ -60,6 +62,13 @@ impl<D: Disk> Steward<D> {
         if self.epoch_unstored {
             let written = self.disk.write(HUB_EPOCH_FILE, &[&self.hub_epoch.to_le_bytes()]);
             self.epoch_unstored = !self.stored(written, now)?;
+            if !self.epoch_unstored {
+                self.epoch_stored = self.hub_epoch;
+            }
+        }
+        if self.children.is_unstored {
+            let written = self.store_children();
+            self.children.is_unstored = !self.stored(written, now)?;
         }
         if self.place_unstored {
             let written = self.store_place();

@@ -1,8 +1,8 @@
 //! Taking what upstream gives: into a file, into the journal, into the lanes.
 
-use super::{Steward, StewardAction, StewardError};
+use super::{Steward, StewardAction, StewardError, Waiter};
 use crate::disk::{Disk, DiskError};
-use crate::ids::Span;
+use crate::ids::{SellerId, Span};
 use crate::journal::record::Stream;
 use crate::link::{Offer, ToHub};
 use crate::stock::SegmentHeader;
@@ -16,9 +16,16 @@ pub struct SegmentWrite {
     offer: Offer,
     header: SegmentHeader,
     records: Vec<u8>,
+    /// The node below that it comes back from; `None`: it comes from upstream.
+    from: Option<SellerId>,
 }
 
 impl SegmentWrite {
+    /// One that comes back from a node below.
+    pub(super) fn back_from(node: SellerId, offer: Offer, header: SegmentHeader, records: Vec<u8>) -> Self {
+        Self { offer, header, records, from: Some(node) }
+    }
+
     /// Writes the file, durable with its directory entry when this returns.
     ///
     /// # Errors
@@ -47,6 +54,9 @@ impl<D: Disk> Steward<D> {
         now: &Now,
     ) -> Result<(), StewardError> {
         let Offer { stream, number, request, .. } = write.offer;
+        if let Some(node) = write.from {
+            return self.returned_written(node, write.offer, result, now);
+        }
         match result {
             Ok(()) => {
                 self.needs.handle_room();
@@ -105,7 +115,7 @@ impl<D: Disk> Steward<D> {
             block_count: offer.block_count,
             key: self.keys.at_rest().wrap(block, &key),
         };
-        let write = SegmentWrite { offer, header, records };
+        let write = SegmentWrite { offer, header, records, from: None };
         self.actions.push_back(StewardAction::Write(Box::new(write)));
         Ok(())
     }
@@ -115,16 +125,18 @@ impl<D: Disk> Steward<D> {
         let shelf = self.open_shelf(offer.span, offer.generation, 0)?;
         let Span { start, end, .. } = offer.span;
         let asked_by = self.waiting.iter().position(|w| offer.request != 0 && w.request == offer.request);
-        match asked_by.and_then(|at| self.waiting.remove(at)) {
-            Some(waiting) => {
+        match asked_by.and_then(|at| self.waiting.remove(at)).map(|waiting| waiting.who) {
+            Some(Waiter::Worker(worker)) => {
                 self.sales.handle_stocked(shelf.variety, u64::from(end - start));
-                let handed = self.shelves.add_to(waiting.worker, shelf, start, end);
+                let handed = self.shelves.add_to(worker, shelf, start, end);
                 self.hand_out(vec![handed]);
             }
-            None => self.stock(&shelf, start, end),
+            Some(Waiter::Below(node, asked)) if self.pass_on(node, asked, &shelf, offer.span, now) => {}
+            Some(Waiter::Below(..)) | None => self.stock(&shelf, start, end),
         }
         self.report_at_ms = 0;
         self.serve_waiting(now);
+        self.serve_children(now);
         Ok(())
     }
 }

@@ -137,7 +137,7 @@ impl Desk {
 
     fn tick(&mut self) {
         self.now.monotonic_ms += TICK_MS;
-        self.steward.handle_tick(&self.now);
+        self.steward.handle_tick(&self.now).unwrap();
         self.act();
     }
 
@@ -359,7 +359,7 @@ fn m05_what_is_recorded_and_not_durable_yet_still_counts_as_on_its_way() {
     assert_eq!(desk.steward.records().len(), 1, "taken, and not durable");
     let answer = ToNode::Answered { stream: Stream::Urgent, request: asked, granted: 0 };
     desk.steward.handle_message(answer, &desk.now).unwrap();
-    desk.steward.handle_tick(&desk.now);
+    desk.steward.handle_tick(&desk.now).unwrap();
     desk.act();
     assert_eq!(desk.out_of_stock, 0, "the stock is nearly here");
     let asks = desk.sent().into_iter().filter(|m| matches!(m, ToHub::Urgent { .. } | ToHub::Need { .. }));

@@ -45,6 +45,14 @@ impl Spent {
         }
         Self { position: position.0, given: ledger.given[Stream::Bulk as usize].highest, pins }
     }
+
+    /// Adds what a node below it, which has left, has sold or withdrawn of what it was given.
+    pub fn add_below(&mut self, below: &Self) {
+        for (&block, spans) in &below.pins {
+            let of_block = self.pins.entry(block).or_default();
+            spans.intervals().iter().for_each(|&(start, end)| of_block.insert(start, end));
+        }
+    }
 }
 
 impl<S: Store, D: Disk> Hub<S, D> {
@@ -80,7 +88,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Fate::Lost { .. } => Err(CommandError::NodeLost(live.name.clone())),
             Fate::Closed { .. } => Err(CommandError::NodeClosed(live.name.clone())),
             Fate::Member if live.greeted => Err(CommandError::NodeConnected(live.name.clone())),
-            Fate::Member => Ok(()),
+            // What it holds is its server's to say.
+            Fate::Member if live.below.is_some() => Err(CommandError::NodeBelow(live.name.clone())),
+            Fate::Member => self.check_childless(node),
         }
     }
 

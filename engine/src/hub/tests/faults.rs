@@ -62,7 +62,7 @@ impl Seller {
         if accepted {
             let (span, generation, variety) = (fact.span, fact.generation, fact.variety);
             let (sold, withdrawn) = (Vec::new(), Vec::new());
-            self.held.push((SegmentBook { span, generation, variety, sold, withdrawn }, 0));
+            self.held.push((SegmentBook { span, generation, variety, sold, withdrawn, from: SellerId(0) }, 0));
         }
         fact.number
     }
@@ -93,6 +93,7 @@ impl Seller {
             span: fact.span,
             generation: part.generation,
             variety: fact.variety,
+            from: SellerId(0),
         };
         SellerBooks {
             seller: NODE,
@@ -102,6 +103,8 @@ impl Seller {
             segments: self.held.iter().map(|(segment, _)| segment.clone()).collect(),
             given: self.given,
             returning: self.returning.values().map(returning).collect(),
+            below: Vec::new(),
+            came_back: Vec::new(),
         }
     }
 }
@@ -317,7 +320,7 @@ fn sqlite_gives_back_every_row_and_shuts_out_an_older_hub() {
     named.source = Source { order: OrderId(1), digest: u128::MAX - 1, name: "blue/order-000001.csv".into() };
     bench.command(Command::Deliver(named)).unwrap();
     bench.deliver(2, &[(10, 0)]);
-    let mut add = |name: &str| match bench.command(Command::AddNode { name: name.into() }) {
+    let mut add = |name: &str| match bench.command(Command::AddNode { name: name.into(), below: None }) {
         Ok(Done::Node { seller, .. }) => seller,
         other => panic!("{other:?}"),
     };
@@ -401,7 +404,7 @@ fn a_hub_on_real_files_gives_and_archives_and_starts_again() {
         );
     };
     command(&mut hub, Command::AddVariety(variety(10)));
-    command(&mut hub, Command::AddNode { name: "east".into() });
+    command(&mut hub, Command::AddNode { name: "east".into(), below: None });
     command(&mut hub, Command::Reserve { blocks: 2 });
     let (batch, variety) = (BatchId(1), VarietyId(1));
     let properties = BlockProperties { block: BlockId(1), variety, batch, expiry: Expiry::NONE };

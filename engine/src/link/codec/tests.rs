@@ -1,8 +1,8 @@
 use super::*;
 use crate::ids::{BatchId, BlockId, Span, VarietyId};
-use crate::link::{Offer, Report, StockReport};
+use crate::link::{Child, ChildStanding, Offer, Report, StockReport};
 use crate::policy::{Levels, Rate};
-use crate::registry::{Delta, Registry};
+use crate::registry::{Delta, Registry, TerminalKey};
 use crate::stock::{BlockProperties, Expiry};
 use proptest::prelude::*;
 use std::fmt::Debug;
@@ -53,6 +53,25 @@ fn content() -> impl Strategy<Value = Bytes> {
 }
 
 fn to_hub() -> impl Strategy<Value = ToHub> {
+    let goes = |message: &ToHub| {
+        matches!(
+            message,
+            ToHub::Hello { .. }
+                | ToHub::Report(_)
+                | ToHub::Journal { .. }
+                | ToHub::RegistryHeld { .. }
+                | ToHub::Farewell { .. }
+        )
+    };
+    let envelope = (any::<u32>(), plain_to_hub().prop_filter("does not go in an envelope", goes));
+    prop_oneof![
+        4 => plain_to_hub(),
+        1 => envelope.prop_map(|(node, message)| ToHub::Below { node: SellerId(node), message: Box::new(message) }),
+        1 => any::<u32>().prop_map(|node| ToHub::BelowGone { node: SellerId(node) }),
+    ]
+}
+
+fn plain_to_hub() -> impl Strategy<Value = ToHub> {
     prop_oneof![
         any::<(u32, u64, u64, u16, u64, u64)>().prop_map(|(node, hub_epoch, journal_from, workers, v, d)| {
             let node = SellerId(node);
@@ -88,7 +107,33 @@ fn to_hub() -> impl Strategy<Value = ToHub> {
     ]
 }
 
+fn child() -> impl Strategy<Value = Child> {
+    let standing = prop_oneof![
+        Just(ChildStanding::Member),
+        Just(ChildStanding::Draining),
+        Just(ChildStanding::Closed)
+    ];
+    (any::<u32>(), "[a-zé]{0,20}", any::<[u8; 32]>(), standing).prop_map(|(node, name, key, standing)| {
+        Child { node: SellerId(node), name, key: TerminalKey::new(key), standing }
+    })
+}
+
 fn to_node() -> impl Strategy<Value = ToNode> {
+    let goes = prop_oneof![
+        any::<u64>().prop_map(|position| ToNode::JournalAcked { position }),
+        Just(ToNode::Farewell),
+        Just(ToNode::Closed),
+        Just(ToNode::OldCopy),
+    ];
+    prop_oneof![
+        4 => plain_to_node(),
+        1 => (any::<u32>(), goes)
+            .prop_map(|(node, message)| ToNode::Below { node: SellerId(node), message: Box::new(message) }),
+        1 => proptest::collection::vec(child(), 0..4).prop_map(|all| ToNode::Children(Arc::new(all))),
+    ]
+}
+
+fn plain_to_node() -> impl Strategy<Value = ToNode> {
     prop_oneof![
         any::<(u64, u32, u64)>().prop_map(|(hub_epoch, pending, journal_acked)| ToNode::Welcome {
             hub_epoch,
@@ -150,7 +195,9 @@ fn check<M: LinkMessage + Debug>(message: &M) {
     let decoded = M::decode(encoded.kind, Bytes::from(body.clone())).unwrap();
     assert_eq!(format!("{decoded:?}"), format!("{message:?}"));
     assert_eq!(decoded.channel(), message.channel());
-    if ![JOURNAL, CHUNK, REGISTRY, REGISTRY_DELTA].contains(&encoded.kind) {
+    let is_open_ended = body.get(4..6).is_some_and(|kind| kind == JOURNAL.to_le_bytes());
+    let ends_anywhere = [JOURNAL, CHUNK, REGISTRY, REGISTRY_DELTA].contains(&encoded.kind);
+    if !ends_anywhere && !(encoded.kind == BELOW_UP && is_open_ended) {
         for end in 0..body.len() {
             assert!(M::decode(encoded.kind, Bytes::copy_from_slice(&body[..end])).is_err(), "cut at {end}");
         }
@@ -212,11 +259,24 @@ fn content_is_not_copied() {
 fn kinds_have_no_gaps_and_each_direction_its_own() {
     for kind in 0..0x200 {
         let (up, down) = (ToHub::bytes_max(kind).is_some(), ToNode::bytes_max(kind).is_some());
-        assert_eq!(up, (HELLO..=FAREWELL_UP).contains(&kind), "{kind:#x}");
-        assert_eq!(down, (WELCOME..=OLD_COPY).contains(&kind), "{kind:#x}");
+        assert_eq!(up, (HELLO..=BELOW_GONE).contains(&kind), "{kind:#x}");
+        assert_eq!(down, (WELCOME..=BELOW_DOWN).contains(&kind), "{kind:#x}");
     }
     let registry = ToNode::Registry(Arc::new(Registry::default()));
     assert!(ToHub::decode(registry.encode().kind, Bytes::new()).is_err());
+}
+
+#[test]
+fn an_envelope_holds_what_goes_through_a_server_and_no_other_envelope() {
+    let node = SellerId(3);
+    let put = |message| ToHub::Below { node, message: Box::new(message) }.encode();
+    let open = |Encoded { kind, head, tail }: Encoded| ToHub::decode(kind, [&head[..], &tail].concat().into());
+    assert!(open(put(ToHub::RegistryHeld { version: 1, digest: 2 })).is_ok());
+    assert!(open(put(ToHub::Ready)).is_err());
+    assert!(open(put(ToHub::Urgent { request: 1, variety: VarietyId(1) })).is_err());
+    assert!(open(put(ToHub::Below { node, message: Box::new(ToHub::Ready) })).is_err());
+    let range = ToHub::Journal { from: 0, bytes: Bytes::from(vec![0; RANGE_BYTES_MAX + 1]) };
+    assert!(open(put(range)).is_err(), "longer than a message of that kind");
 }
 
 #[test]

@@ -34,22 +34,32 @@ impl Office {
         self.desk.sellers.iter().map(SellerDesk::books).collect()
     }
 
-    /// The books of all sellers of the network.
+    /// The books of all sellers of the network: each was read before those of the server that it is below, and up to what the
+    /// hub had of it at one moment if it does not run here.
     pub(super) fn all_seller_books(&self) -> Result<Vec<SellerBooks>, NotDone> {
-        let mut books = self.own_seller_books()?;
+        let known = self.ask(|hub| {
+            let node = |(node, _)| (node, hub.parent(node), hub.journal_acked(node).unwrap_or(0));
+            hub.nodes().map(node).collect::<Vec<_>>()
+        })?;
         // Of what a lost one held the hub knows as much as is archived: an own journal may be ahead of that.
         let lost = self.lost_nodes()?;
-        books.retain(|books| !lost.contains(&books.seller));
-        let acked = |hub: &LiveHub| {
-            let nodes = hub.nodes().map(|(node, _)| (node, hub.journal_acked(node).unwrap_or(0)));
-            nodes.collect::<Vec<_>>()
+        let runs_here = |node: SellerId| {
+            !lost.contains(&node) && self.desk.sellers.iter().any(|desk| desk.seller == node)
         };
-        for (node, acked) in self.ask(acked)? {
-            if books.iter().all(|books| books.seller != node) {
-                let position = Position(acked);
-                let hub = self.hub()?;
-                books.push(hub.with_archive(node, position, |ledger| seller_books(node, position, ledger))?);
-            }
+        let mut books = Vec::new();
+        let (below, above): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, parent, _)| parent.is_some());
+        for (node, parent, acked) in below.into_iter().chain(above) {
+            // An own journal is ahead of what is archived of its server's.
+            let is_own = runs_here(node) && parent.is_none_or(runs_here);
+            let own = self.desk.sellers.iter().find(|desk| is_own && desk.seller == node);
+            books.push(match own {
+                Some(desk) => desk.books()?,
+                None => {
+                    let position = Position(acked);
+                    let hub = self.hub()?;
+                    hub.with_archive(node, position, |ledger| seller_books(node, position, ledger))?
+                }
+            });
         }
         Ok(books)
     }

@@ -186,7 +186,15 @@ impl Office {
     fn spent(&self, node: SellerId) -> Result<Spent, NotDone> {
         let acked = self.ask(move |hub| hub.journal_acked(node))?.unwrap_or(0);
         let position = Position(acked);
-        Ok(self.hub()?.with_archive(node, position, |ledger| Spent::of(position, ledger))?)
+        let mut spent = self.hub()?.with_archive(node, position, |ledger| Spent::of(position, ledger))?;
+        // Nodes below it have left by then: what they sold was given to this one.
+        for child in self.ask(move |hub| hub.children(node).collect::<Vec<_>>())? {
+            let acked = self.ask(move |hub| hub.journal_acked(child))?.unwrap_or(0);
+            let position = Position(acked);
+            let below = self.hub()?.with_archive(child, position, |ledger| Spent::of(position, ledger))?;
+            spent.add_below(&below);
+        }
+        Ok(spent)
     }
 
     /// Has a command done that needs to know what a node's archive comes to, which may be growing.

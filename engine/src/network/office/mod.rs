@@ -15,7 +15,7 @@ pub use lost::{Doubt, LostNode, PinsOf, Which};
 pub use moves::Move;
 pub(super) use status::Standing;
 pub use status::{
-    DrainStatus, HubStatus, LostStatus, NodeStatus, SellerStatus, Status, StockStatus, VarietyStatus,
+    BelowStatus, DrainStatus, HubStatus, LostStatus, NodeStatus, SellerStatus, Status, StockStatus, VarietyStatus,
     WaitingStatus,
 };
 

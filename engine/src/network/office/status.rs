@@ -8,9 +8,11 @@ use crate::hub::books::Fate;
 use crate::hub::{DoubtState, HubDrain, NodeDrain, Waiting};
 use crate::ids::{SellerId, VarietyId};
 use crate::ledger::UnreportedSales;
+use crate::link::ChildStanding;
 use crate::net::Seats;
 use crate::policy::{Cover, Position, warning};
 use crate::registry::{Registry, Variety, price};
+use crate::steward::ChildView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -116,6 +118,9 @@ pub struct NodeStatus {
     pub seller: u32,
     /// What operators call it.
     pub name: String,
+    /// The server that it is below; none: it is below the hub.
+    #[serde(default)]
+    pub below: Option<u32>,
     /// Whether it is connected.
     pub linked: bool,
     /// Its journal is archived up to here.
@@ -160,7 +165,13 @@ pub struct SellerStatus {
     pub seller: u32,
     /// Where terminals connect; none if it does not sell.
     pub address: Option<String>,
-    /// Whether the hub answers it.
+    /// Where host connection managers connect; none if none may.
+    #[serde(default)]
+    pub links: Option<String>,
+    /// The nodes below it.
+    #[serde(default)]
+    pub below: Vec<BelowStatus>,
+    /// Whether the one above answers it: the hub, or the server that it is below.
     pub linked: bool,
     /// Whether the disk had no room when more was wanted.
     pub disk_full: bool,
@@ -196,6 +207,25 @@ pub struct SellerStatus {
     pub answered_later: u64,
     /// Since the start: handshakes that failed.
     pub rejected: u64,
+}
+
+/// How a node below a server stands, as the server sees it. Amounts are PINs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BelowStatus {
+    /// Its number.
+    pub seller: u32,
+    /// What operators call it.
+    pub name: String,
+    /// Whether it is connected.
+    pub linked: bool,
+    /// Whether it goes offline.
+    pub draining: bool,
+    /// Whether it has left.
+    pub closed: bool,
+    /// What it has, by its last report.
+    pub on_hand: u64,
+    /// What is on its way to it or from it.
+    pub in_transfer: u64,
 }
 
 /// Where the PINs of a variety are.
@@ -266,6 +296,7 @@ impl Office {
                 NodeStatus {
                     seller: seller.0,
                     name: name.to_owned(),
+                    below: hub.parent(seller).map(|server| server.0),
                     linked: hub.is_linked(seller),
                     journal_acknowledged: hub.journal_acked(seller).unwrap_or(0),
                     transfer_pins: traffic.open_pins,
@@ -371,6 +402,8 @@ impl SellerDesk {
         SellerStatus {
             seller: seller.0,
             address: address.map(|address| address.to_string()),
+            links: self.links.map(|address| address.to_string()),
+            below: standing.below().iter().map(BelowStatus::of).collect(),
             linked: standing.linked.load(Relaxed),
             disk_full: standing.disk_full.load(Relaxed),
             free_records: space.free_records(),
@@ -412,6 +445,22 @@ pub(in crate::network) struct Standing {
     unreported: Mutex<(UnreportedSales, Option<u64>)>,
     in_stock: Mutex<BTreeMap<VarietyId, u64>>,
     registry: Mutex<Arc<Registry>>,
+    below: Mutex<Vec<ChildView>>,
+}
+
+impl BelowStatus {
+    fn of(view: &ChildView) -> Self {
+        let ChildView { node, name, is_linked, standing, on_hand, in_transfer } = view.clone();
+        Self {
+            seller: node.0,
+            name,
+            linked: is_linked,
+            draining: standing == ChildStanding::Draining,
+            closed: standing == ChildStanding::Closed,
+            on_hand,
+            in_transfer,
+        }
+    }
 }
 
 impl Standing {
@@ -429,6 +478,14 @@ impl Standing {
 
     fn unreported(&self) -> (UnreportedSales, Option<u64>) {
         self.unreported.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(in crate::network) fn set_below(&self, below: Vec<ChildView>) {
+        *self.below.lock().unwrap_or_else(PoisonError::into_inner) = below;
+    }
+
+    fn below(&self) -> Vec<ChildView> {
+        self.below.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn registry(&self) -> Arc<Registry> {

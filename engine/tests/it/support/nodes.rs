@@ -62,7 +62,16 @@ impl Site {
 
     /// Adds a server at the hub and keeps its join token.
     pub(crate) fn admit(&self, hub: &Process, name: &str) -> u32 {
-        match hub.ask(&Request::AddNode { name: name.to_owned() }) {
+        self.admit_as(hub, name, None)
+    }
+
+    /// The same for a node below a server.
+    pub(crate) fn admit_below(&self, hub: &Process, name: &str, server: &str) -> u32 {
+        self.admit_as(hub, name, Some(server.to_owned()))
+    }
+
+    fn admit_as(&self, hub: &Process, name: &str, below: Option<String>) -> u32 {
+        match hub.ask(&Request::AddNode { name: name.to_owned(), below }) {
             Reply::Node { seller, token } => {
                 fs::write(self.directory.join(format!("{name}.token")), token).unwrap();
                 seller
@@ -92,6 +101,7 @@ impl Site {
     ) -> Result<Process, Output> {
         let Settings { levels: (low, target, high), segment_mib } = settings;
         let mut config = format!("data = {name:?}\nlisten = \"127.0.0.1:0\"\nhub = [\"{hub}\"]\n");
+        writeln!(config, "links = \"127.0.0.1:0\"").unwrap();
         writeln!(config, "token_file = \"{name}.token\"\nworkers = 1\nsegment_mib = {segment_mib}").unwrap();
         writeln!(config, "levels = {{ low = {low}, target = {target}, high = {high} }}").unwrap();
         let path = self.directory.join(format!("{name}.toml"));
