@@ -329,3 +329,125 @@ fn what_a_lost_seller_held_is_in_doubt_or_written_off_and_not_at_the_seller() {
         "in transfer to another, and in doubt"
     );
 }
+
+const C: SellerId = SellerId(3);
+
+/// The same, where A gave 300..400 to C below it, as transfer 1 under generation 3, and C has sold one of them.
+fn below() -> (HubBooks, Vec<SellerBooks>) {
+    let (hub, mut sellers) = network();
+    sellers[0].segments[0].span.end = 300;
+    let (stream, generation, variety) = (Stream::Bulk, 3, VarietyId(3));
+    sellers[0].below.push(BelowBook { node: C, stream, number: 1, span: span(300, 400), generation, variety });
+    let segment = SegmentBook { span: span(300, 400), generation, ..sellers[0].segments[0].clone() };
+    let segment = SegmentBook { sold: vec![(300, 301)], withdrawn: vec![], ..segment };
+    let c = SellerBooks { seller: C, below: Vec::new(), segments: vec![segment], ..sellers[0].clone() };
+    sellers.push(c);
+    (hub, sellers)
+}
+
+/// C has given 350..400 back, and A has it.
+fn came_back(sellers: &mut [SellerBooks]) {
+    let generation = 4;
+    sellers[0].below[0].span.end = 350;
+    let back = SegmentBook { span: span(350, 400), generation, from: C, ..sellers[2].segments[0].clone() };
+    sellers[0].segments.push(SegmentBook { sold: vec![], ..back });
+    sellers[0].came_back.push(CameBackBook { node: C, span: span(350, 400), generation });
+}
+
+#[test]
+fn what_a_node_below_a_server_holds_is_in_one_place() {
+    let (hub, sellers) = below();
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+    let tally = &report.varieties[&3];
+    assert_eq!((tally.at_seller, tally.in_transfer, tally.sold), (335 + 99 - 1, 100, 62));
+    // Its books do not tell of the transfer yet.
+    let (hub, mut sellers) = below();
+    sellers[2].watermarks = [0, 0];
+    sellers[2].segments.clear();
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+    assert_eq!(report.varieties[&3].in_transfer, 200);
+    // It has refused it, and the server does not know.
+    sellers[2].watermarks = [1, 0];
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Missing, 300, 400)]);
+    sellers[2].refused.push((Stream::Bulk, 1));
+    assert!(audit(&hub, &sellers).balanced);
+    // Its books are not there.
+    sellers.pop();
+    assert_eq!(audit(&hub, &sellers).varieties[&3].in_doubt, 100);
+}
+
+#[test]
+fn what_came_back_from_below_counts_at_the_server_whatever_the_older_books_of_the_node_say() {
+    let (hub, mut sellers) = below();
+    came_back(&mut sellers);
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced, "{report}");
+    // Its own books know that it gave them, and not that they were taken.
+    let returning = ReturningBook {
+        number: 1,
+        span: span(350, 400),
+        generation: 3,
+        variety: VarietyId(3),
+        from: SellerId(0),
+    };
+    sellers[2].segments[0].span.end = 350;
+    (sellers[2].given, sellers[2].returning) = (1, vec![returning]);
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced && report.varieties[&3].in_transfer == 100, "{report}");
+    // The server does not have them yet: they are on their way.
+    let (hub, mut sellers) = below();
+    sellers[2].segments[0].span.end = 350;
+    (sellers[2].given, sellers[2].returning) = (1, vec![returning]);
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced && report.varieties[&3].in_transfer == 150, "{report}");
+}
+
+#[test]
+fn what_came_back_from_below_and_went_on_to_the_hub_is_the_hubs() {
+    let (mut hub, mut sellers) = below();
+    // The hub has taken 300..400 since: the books of both are older.
+    take_back(&mut hub);
+    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 300, 301)], "what was sold was never given back");
+    sellers[2].segments[0].sold.clear();
+    let report = audit(&hub, &sellers);
+    assert!(report.balanced && report.varieties[&3].hub == 500, "{report}");
+}
+
+#[test]
+fn what_a_server_and_a_node_below_it_both_claim_or_neither_does_is_found() {
+    let has = |change: &dyn Fn(&mut Vec<SellerBooks>)| {
+        let (hub, mut sellers) = below();
+        change(&mut sellers);
+        findings(&hub, &sellers)
+    };
+    // The server's own books have lost that it gave them.
+    assert_eq!(
+        has(&|sellers| {
+            sellers[0].below.clear();
+            sellers[0].segments[0].span.end = 400;
+        }),
+        [(FindingKind::Twice, 300, 400)]
+    );
+    assert_eq!(has(&|sellers| sellers[0].below.clear()), [(FindingKind::Misplaced, 300, 400)]);
+    assert_eq!(
+        has(&|sellers| sellers[2].segments[0].span.start = 310),
+        [(FindingKind::Misplaced, 300, 301), (FindingKind::Missing, 301, 310)]
+    );
+    assert_eq!(
+        has(&|sellers| sellers[2].segments[0].generation = 2),
+        [(FindingKind::Mismatched, 300, 400)],
+        "under the generation that the server had it"
+    );
+    assert_eq!(
+        has(&|sellers| {
+            came_back(sellers);
+            sellers[2].segments[0].sold.push((360, 361));
+        }),
+        [(FindingKind::Misplaced, 360, 361)],
+        "sold and given back"
+    );
+    // Somebody else has them.
+    assert_eq!(has(&|sellers| sellers[2].seller = SellerId(4)), [(FindingKind::Twice, 300, 400)]);
+}

@@ -112,6 +112,7 @@ fn encode(ledger: &Ledger, position: Position, runs: &[String]) -> Vec<u8> {
         out.u64(u64::from(held.generation));
         out.u64(u64::from(held.variety.0));
         out.u64(u64::from(held.given));
+        out.u64(u64::from(held.refused));
         out.u64(u64::from(held.from.0));
         for spans in [&held.sold, &held.withdrawn, &held.gone] {
             out.u64(spans.intervals().len() as u64);
@@ -181,6 +182,8 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
         let span = Span { block: BlockId(from.u64()?), start: from.u32()?, end: from.u32()? };
         let (generation, variety) = (from.u32()?, VarietyId(from.u32()?));
         let given = if says_given { from.u32()? } else { 0 };
+        // It was not said apart: all that was given may have been refused.
+        let refused = if says_below { from.u32()? } else { given };
         let came_from = SellerId(if says_below { from.u32()? } else { 0 });
         let mut spans = || {
             let mut spans = Spans::default();
@@ -199,6 +202,7 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
             withdrawn,
             gone,
             given,
+            refused,
             from: came_from,
         });
     }

@@ -27,6 +27,8 @@ pub struct Holding {
     pub gone: Spans,
     /// The highest generation under which any of it was given, whatever came of that; 0: none was.
     pub given: u32,
+    /// The highest generation under which a part of it was given and refused: what is in stock again had it; 0: none was.
+    pub refused: u32,
     /// The node below that it came back from; 0: it came from upstream.
     pub from: SellerId,
 }
@@ -36,7 +38,7 @@ impl Holding {
     #[must_use]
     pub fn new(span: Span, generation: u32, variety: VarietyId) -> Self {
         let (sold, withdrawn, gone) = <(Spans, Spans, Spans)>::default();
-        Self { span, generation, variety, sold, withdrawn, gone, given: 0, from: SellerId(0) }
+        Self { span, generation, variety, sold, withdrawn, gone, given: 0, refused: 0, from: SellerId(0) }
     }
 }
 
@@ -110,10 +112,10 @@ impl Inventory {
     pub(super) fn give(&mut self, fact: &TransferFact) -> Result<(), Contradiction> {
         let span = fact.span;
         let held = self.unsold(span, "given although not in stock")?;
-        if fact.generation <= held.generation.max(held.given) {
+        if fact.generation <= held.generation.max(held.refused) {
             return Err(Contradiction { span, what: "given under a generation that it had before" });
         }
-        held.given = fact.generation;
+        held.given = held.given.max(fact.generation);
         held.gone.insert(span.start, span.end);
         Ok(())
     }
@@ -127,6 +129,7 @@ impl Inventory {
         let newest = given.max_by_key(|held| held.generation);
         let holding = newest.ok_or(Contradiction { span, what: "taken back although not given" })?;
         holding.gone.remove(span.start, span.end);
+        holding.refused = holding.refused.max(fact.generation);
         Ok(())
     }
 
@@ -206,5 +209,6 @@ mod tests {
         assert_eq!(inventory.generation(fact(0, 55, 56).span), 5, "a refused one counts");
         assert!(inventory.give(&fact(5, 55, 60)).is_err());
         inventory.give(&fact(6, 55, 60)).unwrap();
+        inventory.give(&fact(6, 40, 45)).unwrap();
     }
 }

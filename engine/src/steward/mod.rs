@@ -336,7 +336,7 @@ impl<D: Disk> Steward<D> {
         };
         steward.load_children()?;
         for holding in ledger.inventory.holdings() {
-            let shelf = steward.open_shelf(holding.span, holding.generation, holding.given)?;
+            let shelf = steward.open_shelf(holding.span, holding.generation, (holding.given, holding.refused))?;
             for &(start, end) in holding.in_stock().intervals() {
                 steward.stock(&shelf, start, end);
             }
@@ -565,10 +565,10 @@ impl<D: Disk> Steward<D> {
         &mut self,
         span: Span,
         generation: u32,
-        given: u32,
+        (given, refused): (u32, u32),
     ) -> Result<Arc<Shelf<Content<D>>>, StewardError> {
         let shelf = Arc::new(Content::open(&*self.disk, span, generation, self.keys.at_rest())?);
-        self.segments.add(shelf.clone(), given);
+        self.segments.add(shelf.clone(), given, refused);
         self.library.add(shelf.clone());
         Ok(shelf)
     }

@@ -182,6 +182,7 @@ impl<D: Disk> Steward<D> {
     /// withdrawn, and a segment in which nothing is damaged is not offered again.
     fn put_back(&mut self, fact: &TransferFact, now: &Now) {
         let shelf = self.source_of(fact);
+        self.segments.set_refused(&shelf, fact.generation);
         let is_good = |index: u32| shelf.content.open(index as u16).is_some();
         let mut all_good = true;
         let mut start = fact.span.start;

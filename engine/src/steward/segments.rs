@@ -16,6 +16,8 @@ struct Segment<D: Disk> {
     shelf: Arc<Shelf<Content<D>>>,
     /// The highest generation under which any of it was given; 0: none was.
     given: u32,
+    /// The highest under which any of it was given and refused; 0: none was.
+    refused: u32,
     /// Upstream refused a part of it that is not damaged here: it is sold here, and not offered again.
     is_unwanted: bool,
 }
@@ -25,10 +27,10 @@ impl<D: Disk> Segments<D> {
         Self { by_block: BTreeMap::new() }
     }
 
-    /// A segment came, or is in the books with the highest generation under which any of it was given.
-    pub(super) fn add(&mut self, shelf: Arc<Shelf<Content<D>>>, given: u32) {
+    /// A segment came, or is in the books with the highest generations under which any of it was given, and was refused.
+    pub(super) fn add(&mut self, shelf: Arc<Shelf<Content<D>>>, given: u32, refused: u32) {
         let segments = self.by_block.entry(shelf.block).or_default();
-        segments.push(Segment { shelf, given, is_unwanted: false });
+        segments.push(Segment { shelf, given, refused, is_unwanted: false });
     }
 
     /// The highest generation recorded for any PIN of a span; 0: none ever came.
@@ -41,13 +43,22 @@ impl<D: Disk> Segments<D> {
         overlapping.map(Segment::highest).max().unwrap_or(0)
     }
 
-    /// The generation under which a part of this segment goes out next.
+    /// The generation under which a part of this segment goes out next: one above that of the PINs in stock, whatever other parts
+    /// went out under. What goes out and comes back raises it by two, so that whoever had it takes it again.
     pub(super) fn next_generation(&mut self, shelf: &Arc<Shelf<Content<D>>>) -> u32 {
         let segments = self.by_block.get_mut(&shelf.block).into_iter().flatten();
         let mut segments = segments.filter(|segment| Arc::ptr_eq(&segment.shelf, shelf));
         let segment = segments.next().expect("every shelf is of a segment that came");
-        segment.given = segment.highest() + 1;
-        segment.given
+        let generation = segment.generation().max(segment.refused) + 1;
+        segment.given = segment.given.max(generation);
+        generation
+    }
+
+    /// A part of what is in this segment was given under this generation, and refused: it is in stock again.
+    pub(super) fn set_refused(&mut self, shelf: &Arc<Shelf<Content<D>>>, generation: u32) {
+        let segments = self.by_block.get_mut(&shelf.block).into_iter().flatten();
+        let segments = segments.filter(|segment| Arc::ptr_eq(&segment.shelf, shelf));
+        segments.for_each(|segment| segment.refused = segment.refused.max(generation));
     }
 
     /// The segment that a transfer of this generation took its span from: the last one that came before.

@@ -122,7 +122,7 @@ impl<D: Disk> Steward<D> {
 
     /// A segment is this node's: it may be sold.
     fn take(&mut self, offer: &Offer, now: &Now) -> Result<(), StewardError> {
-        let shelf = self.open_shelf(offer.span, offer.generation, 0)?;
+        let shelf = self.open_shelf(offer.span, offer.generation, (0, 0))?;
         let Span { start, end, .. } = offer.span;
         let asked_by = self.waiting.iter().position(|w| offer.request != 0 && w.request == offer.request);
         match asked_by.and_then(|at| self.waiting.remove(at)).map(|waiting| waiting.who) {

@@ -51,7 +51,7 @@ fn m03_a_cache_is_filled_by_its_server_before_any_terminal_asks() {
     check(&mut net);
     let pins = net.sell(1, 50);
     net.settle();
-    assert_eq!(net.stock(1), 60, "filled up again");
+    assert_eq!(net.stock(1), 51, "filled up when it was below its mark");
     assert_eq!(pins.iter().collect::<BTreeSet<_>>().len(), 50);
     check(&mut net);
     let report = audit(&net.hub.audit_books(), &[archived(&net, net.node(0)), archived(&net, net.node(1))]);
@@ -79,7 +79,7 @@ fn a_server_with_small_marks_asks_for_what_the_node_below_it_wants() {
     check(&mut net);
     net.sell(1, 250);
     net.settle();
-    assert_eq!(net.stock(1), 300);
+    assert_eq!(net.stock(1), 251);
     check(&mut net);
 }
 
@@ -108,7 +108,7 @@ fn m04_a_cache_sells_on_while_its_server_is_away_and_its_sales_reach_the_hub_lat
     net.settle();
     net.come_back(1);
     net.settle();
-    assert_eq!(net.stock(1), 60);
+    assert!(net.stock(1) >= 60, "filled up, and perhaps one that a terminal had waited for");
     check(&mut net);
     net.sell(1, 1);
 }
@@ -133,7 +133,7 @@ fn with_the_hub_away_a_server_serves_the_nodes_below_it_and_keeps_nothing_of_the
 
 #[test]
 fn a_node_below_that_goes_offline_gives_its_stock_back_to_its_server_which_sells_it_and_gives_it_again() {
-    let mut net = Net::tree(&[(None, (0, 300, 800)), (Some(0), CACHE), (Some(0), CACHE)], 300, 7);
+    let mut net = Net::tree(&[(None, (100, 300, 800)), (Some(0), CACHE), (Some(0), CACHE)], 300, 7);
     net.sell(1, 10);
     net.settle();
     net.drain(1, true);
@@ -217,7 +217,9 @@ fn law_1_holds_through_kills_cuts_drains_and_sales_of_servers_and_the_nodes_belo
                 }
             }
         }
-        assert!(sold.len() > 20, "seed {seed}: it sold something");
+        let sellers: Vec<_> = net.sites.iter().map(|site| archived(&net, site.seller)).collect();
+        let tally = audit(&net.hub.audit_books(), &sellers).varieties[&VARIETY.0].clone();
+        assert!(tally.sold > 20, "seed {seed}: it sold something: {tally:?}");
         // And all that is left can be brought back to the hub.
         for site in [1, 2, 0, 3] {
             net.drain(site, true);

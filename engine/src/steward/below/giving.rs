@@ -228,6 +228,7 @@ impl<D: Disk> Steward<D> {
         }
         let shelf = self.segments.source(fact.span, fact.generation);
         let shelf = shelf.expect("what was given had come before");
+        self.segments.set_refused(&shelf, fact.generation);
         self.stock(&shelf, fact.span.start, fact.span.end);
         self.report_at_ms = 0;
     }

@@ -183,7 +183,7 @@ impl<D: Disk> Steward<D> {
         now: &Now,
     ) -> Result<Result<(), ChildFault>, StewardError> {
         let generation = match &message {
-            ToHub::Offer(offer) => self.segments.generation(offer.span),
+            ToHub::Offer(offer) => self.generation_below(node, offer.span),
             _ => 0,
         };
         let Some(child) = self.children.by_node.get_mut(&node) else { return Ok(Ok(())) };

@@ -3,7 +3,7 @@
 
 use super::Child;
 use crate::disk::{Disk, DiskError};
-use crate::ids::SellerId;
+use crate::ids::{SellerId, Span};
 use crate::journal::record::Stream;
 use crate::link::{Offer, ToNode};
 use crate::steward::taking::SegmentWrite;
@@ -28,7 +28,7 @@ impl<D: Disk> Steward<D> {
                 }
                 TakerAction::Record(record) => self.record_below(node, &record),
                 TakerAction::Taken(offer) => {
-                    let shelf = self.open_shelf(offer.span, offer.generation, 0)?;
+                    let shelf = self.open_shelf(offer.span, offer.generation, (0, 0))?;
                     self.stock(&shelf, offer.span.start, offer.span.end);
                     self.report_at_ms = 0;
                     self.give_back();
@@ -44,6 +44,14 @@ impl<D: Disk> Steward<D> {
             }
         }
         Ok(())
+    }
+
+    /// The highest generation recorded for any PIN of a span that a node below offers: that under which it was given it, or if it
+    /// was not, the highest of the segments that it overlaps. Other parts of those may have gone out under higher ones.
+    pub(super) fn generation_below(&self, node: SellerId, span: Span) -> u32 {
+        let child = self.children.by_node.get(&node);
+        let piece = child.and_then(|child| child.books.piece_with(span));
+        piece.map_or_else(|| self.segments.generation(span), |piece| piece.generation)
     }
 
     fn child_taker_action(&mut self, node: SellerId) -> Option<TakerAction> {
