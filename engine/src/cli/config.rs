@@ -34,6 +34,9 @@ pub(super) struct ServerConfig {
     pub(super) data: PathBuf,
     /// Where terminals connect.
     pub(super) listen: SocketAddr,
+    /// Where host connection managers connect; none: there are none.
+    #[serde(default)]
+    pub(super) links: Option<SocketAddr>,
     /// The hub's addresses, tried in turn.
     pub(super) hub: Vec<String>,
     /// A file with the join token, needed the first time.
@@ -113,6 +116,7 @@ hub = ["127.0.0.1:7700"]
 # `pinwheel --data hub-data node add NAME --out server.token` at the hub makes it. Needed for the first start only.
 token_file = "server.token"
 
+# links = "127.0.0.1:7701"  # where host connection managers connect; links are always sealed
 # workers = 1          # threads that sell; 0 or nothing: one for each core but one
 # clear = true         # let terminals talk unsealed; only on loopback
 # segment_mib = 64     # size of a journal segment, when the journal is begun

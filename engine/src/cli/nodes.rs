@@ -54,13 +54,14 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
     prepare(&data)?;
     let token = config.token(&base)?;
     let (listener, address) = listen(config.listen)?;
+    let links = config.links.map(listen).transpose()?.map(|(links, _)| links);
     let workers = match config.workers {
         0 => default_workers(1),
         workers => usize::from(workers),
     };
     let levels = LevelRules { every: config.levels, by_code: config.variety_levels, auto: config.auto };
     let selling =
-        Selling { listener, clear: config.clear, workers, connections_max: connections_max(), levels };
+        Selling { listener, links, clear: config.clear, workers, connections_max: connections_max(), levels };
     let seller = SellerOptions {
         data: data.clone(),
         upstream: Upstream::At { addresses: config.hub, token },

@@ -33,7 +33,7 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
         let (listener, address) = listen(SocketAddr::new(first.ip(), port))?;
         addresses.push(address);
         let levels = levels.into();
-        selling.push(Selling { listener, clear, workers, connections_max, levels });
+        selling.push(Selling { listener, links: None, clear, workers, connections_max, levels });
     }
     let segment_bytes = u64::from(segment_mib) << 20;
     let options = Options::whole(data, selling, segment_bytes, clock, random, fatal);

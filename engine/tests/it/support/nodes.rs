@@ -62,7 +62,16 @@ impl Site {
 
     /// Adds a server at the hub and keeps its join token.
     pub(crate) fn admit(&self, hub: &Process, name: &str) -> u32 {
-        match hub.ask(&Request::AddNode { name: name.to_owned() }) {
+        self.add(hub, name, false)
+    }
+
+    /// Adds a host connection manager that relays, and keeps its join token.
+    pub(crate) fn admit_relay(&self, hub: &Process, name: &str) -> u32 {
+        self.add(hub, name, true)
+    }
+
+    fn add(&self, hub: &Process, name: &str, relay: bool) -> u32 {
+        match hub.ask(&Request::AddNode { name: name.to_owned(), relay }) {
             Reply::Node { seller, token } => {
                 fs::write(self.directory.join(format!("{name}.token")), token).unwrap();
                 seller
@@ -92,6 +101,7 @@ impl Site {
     ) -> Result<Process, Output> {
         let Settings { levels: (low, target, high), segment_mib } = settings;
         let mut config = format!("data = {name:?}\nlisten = \"127.0.0.1:0\"\nhub = [\"{hub}\"]\n");
+        writeln!(config, "links = \"127.0.0.1:0\"").unwrap();
         writeln!(config, "token_file = \"{name}.token\"\nworkers = 1\nsegment_mib = {segment_mib}").unwrap();
         writeln!(config, "levels = {{ low = {low}, target = {target}, high = {high} }}").unwrap();
         let path = self.directory.join(format!("{name}.toml"));

@@ -1,0 +1,3 @@
+//! Host connection managers.
+
+mod carried;
