@@ -65,6 +65,7 @@ pub(crate) fn bye_word(reason: ByeReason) -> &'static str {
         ByeReason::Replaced => "bye: replaced",
         ByeReason::Redirect => "bye: redirect",
         ByeReason::Busy => "bye: busy",
+        ByeReason::Renew => "bye: renew",
     }
 }
 

@@ -38,6 +38,8 @@ pub enum ByeReason {
     Redirect = 5,
     /// The seller has too many connections.
     Busy = 6,
+    /// The session is over and the connection stays: hello again, on it or on another.
+    Renew = 7,
 }
 
 /// What was wrong with what the sender of an error received; it closes the connection.
@@ -73,7 +75,7 @@ pub enum ErrorCode {
 }
 
 coded! {
-    ByeReason { Done, Stopping, Idle, Replaced, Redirect, Busy }
+    ByeReason { Done, Stopping, Idle, Replaced, Redirect, Busy, Renew }
     ErrorCode {
         Malformed, TooLarge, Version, Kind, Flags, Checksum, Authentication, Suite, Mode, Unsealing, OutOfOrder,
         Timeout, Limit

@@ -73,6 +73,16 @@ pub enum Request {
         /// The name or number of the server that it is to be below.
         #[serde(default)]
         below: Option<String>,
+        /// Whether it is a host connection manager that relays, which has no stock.
+        #[serde(default)]
+        relay: bool,
+    },
+    /// Whether servers let in a host connection manager that relays.
+    SetManager {
+        /// Its name.
+        name: String,
+        /// Whether they do.
+        state: State,
     },
     /// A node goes offline, or not.
     Drain {

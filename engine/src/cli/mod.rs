@@ -194,6 +194,17 @@ enum NodeCommand {
         /// Write the token into this new file instead.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// It is a host connection manager that relays: it has no stock.
+        #[arg(long, conflicts_with = "below")]
+        relay: bool,
+    },
+    /// Let servers have a relaying host connection manager or not: active, suspended or closed.
+    State {
+        /// Its name.
+        name: String,
+        /// Its state from now on; closed is for good.
+        #[arg(value_enum)]
+        state: StateArg,
     },
     /// Declare a node lost, for good: what it held is in doubt until its late journal or an operator settles it.
     Lost {

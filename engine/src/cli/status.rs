@@ -1,5 +1,6 @@
 //! How `pinwheel status` looks.
 
+use super::registry::word;
 use super::screen::{table, thousands};
 use crate::network::{BelowStatus, HubStatus, LostStatus, SellerStatus, Status};
 
@@ -92,6 +93,15 @@ fn hub_text(hub: &HubStatus) -> String {
         text.push('\n');
     }
     let rows: Vec<_> = hub
+        .managers
+        .iter()
+        .map(|manager| vec![manager.manager.to_string(), manager.name.clone(), word(manager.state)])
+        .collect();
+    if !rows.is_empty() {
+        text.push_str(&table(&[">relay", "name", "state"], &rows));
+        text.push('\n');
+    }
+    let rows: Vec<_> = hub
         .stock
         .iter()
         .map(|row| {
@@ -177,7 +187,16 @@ fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
     };
     let mut text = format!("  seller {}, {state}\n", seller.seller);
     let rows = [
-        ("terminals", format!("{} logged in, {} connections", seller.sessions, seller.connections)),
+        (
+            "terminals",
+            match seller.carriers {
+                0 => format!("{} logged in, {} connections", seller.sessions, seller.connections),
+                _ => format!(
+                    "{} logged in, {} connections, {} of connection managers",
+                    seller.sessions, seller.connections, seller.carriers
+                ),
+            },
+        ),
         (
             "answers",
             format!(

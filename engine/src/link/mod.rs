@@ -13,9 +13,13 @@
 //! Stock that goes back has no content on its way: the hub has the file of every block, compares the checksum of the offer
 //! with its own records of the span, and refuses what it does not know.
 
+mod carried;
 mod codec;
 mod fields;
 
+pub use carried::{
+    Carried, CarriedBatch, CarriedItems, CarriedWhat, Carrying, from_manager_bytes_max, from_server_bytes_max,
+};
 pub use codec::{Encoded, LinkMessage, NotUnderstood};
 pub use wire::link::Channel;
 

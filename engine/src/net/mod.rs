@@ -7,6 +7,8 @@
 //! Clock and randomness are handed in. Front and workers block the thread that they are given; the ends of links start one
 //! each.
 
+mod carriers;
+mod carrying;
 mod front;
 pub mod link;
 mod meddler;
@@ -21,7 +23,7 @@ pub use front::{Front, FrontHandle, listen};
 pub use meddler::{Honest, Meddler};
 pub use seats::Seats;
 pub use stats::Stats;
-pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort};
+pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort, carry_to};
 
 use crate::ids::TerminalId;
 use crate::time::Now;

@@ -16,6 +16,7 @@ mod acquiring;
 mod backlog;
 mod bookkeeping;
 mod committing;
+mod downlinks;
 mod failure;
 mod hub;
 mod hub_node;
@@ -30,8 +31,9 @@ mod tests;
 pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
 pub use office::{
-    BelowStatus, Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, Move, NodeStatus, NotDone,
-    Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus, WaitingStatus, Which,
+    BelowStatus, Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, ManagerStatus, Move, NodeStatus,
+    NotDone, Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus, WaitingStatus,
+    Which,
 };
 
 use crate::commit::Wake;

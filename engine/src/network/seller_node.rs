@@ -3,6 +3,7 @@
 use super::backlog::Backlog;
 use super::bookkeeping::{self, BookkeepingHandle, BookkeepingMessage};
 use super::committing::{self, CommittingHandle};
+use super::downlinks::Managers;
 use super::hub_node::HubNode;
 use super::join::{join, join_here};
 use super::office::Standing;
@@ -140,7 +141,7 @@ pub(super) fn start<M: Meddler>(
 
     let mut selling = None;
     let mut seats = None;
-    if let Some((steward, windows, front, front_handle, taken, listener)) = prepared {
+    if let Some((steward, windows, front, front_handle, taken, links)) = prepared {
         seats = Some(taken);
         let mut worker_threads = Vec::new();
         for (worker, (port, windows)) in ports.into_iter().zip(windows).enumerate() {
@@ -149,13 +150,24 @@ pub(super) fn start<M: Meddler>(
             let (registry, library) = (Arc::clone(steward.registry()), steward.library());
             let seller = Seller::new(seller_id, registry, library, windows, Arc::clone(&space));
             let reports = Reports { worker, dry: dry_in.clone(), lookups: lookups_in.clone() };
-            let worker_thread =
-                Worker::new(port, seller, sender, reports, Arc::clone(&stats), clock, meddler(worker));
+            let worker_thread = Worker::new(
+                port,
+                seller,
+                sender,
+                reports,
+                front_handle.clone(),
+                workers,
+                Arc::clone(&stats),
+                clock,
+                meddler(worker),
+            );
             worker_threads.push((
                 handle.clone(),
                 spawn("worker", fatal, move || worker_thread.run().map_err(Failure::Poll)),
             ));
         }
+        let managers = Managers::default();
+        managers.registry(steward.registry());
         let (node, key) = (joined.seller, LinkKey::of(&joined.keys()));
         let stewarding = stewarding::start(
             steward,
@@ -163,10 +175,11 @@ pub(super) fn start<M: Meddler>(
             &mut committer,
             reader.clone(),
             Link { addresses, node, key },
-            listener,
+            links,
             dry,
             handles.clone(),
             front_handle.clone(),
+            managers,
             Arc::clone(&standing),
             clock,
             random,

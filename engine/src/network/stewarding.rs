@@ -1,6 +1,7 @@
 //! The steward's thread: the link with the hub, transfers, lanes, and the shipping of the journal.
 
 use super::committing::Prepared;
+use super::downlinks::{self, Managers};
 use super::office::Standing;
 use super::segment_writing::{SegmentWriter, Written};
 use super::{Failure, Nudge, spawn};
@@ -10,8 +11,7 @@ use crate::ids::{SellerId, VarietyId};
 use crate::journal::{JournalError, JournalReader, Position};
 use crate::link::{ToHub, ToNode};
 use crate::net::link::{
-    Keyring, LinkEvent, LinkKey, LinkOptions, LinkServer, LinkServerHandle, Role, Uplink, UplinkHandle,
-    UplinkIdentity,
+    LinkEvent, LinkKey, LinkOptions, LinkServerHandle, Role, Uplink, UplinkHandle, UplinkIdentity,
 };
 use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
 use crate::seller::Service;
@@ -66,6 +66,7 @@ pub(super) fn start(
     dry: Receiver<(usize, VarietyId)>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
+    managers: Managers,
     standing: Arc<Standing>,
     clock: Clock,
     random: Random,
@@ -83,13 +84,12 @@ pub(super) fn start(
     let identity = UplinkIdentity { node, role: Role::Server, workers: workers_count, key };
     let uplink = Uplink::start(addresses, identity, deliver, clock, random, LinkOptions::default());
     let uplink = uplink.map_err(Failure::Poll)?;
-    let keyring = Arc::<Keyring>::default();
     let below = links.map(|listener| {
-        let (own, keyring) = (sender.clone(), Arc::clone(&keyring));
+        let own = sender.clone();
         let deliver = move |event| drop(own.send(StewardMessage::Below(event)));
-        LinkServer::start(listener, keyring, deliver, clock, random, LinkOptions::default())
+        downlinks::start(listener, &managers, workers.clone(), deliver, clock, random)
     });
-    let below = below.transpose().map_err(Failure::Poll)?;
+    let below = below.transpose()?;
     // Unless the steward says otherwise at once.
     standing.open.store(true, Relaxed);
     let (writer, written) = SegmentWriter::start(&disk, fatal);
@@ -102,11 +102,11 @@ pub(super) fn start(
         reader,
         uplink,
         connection: None,
-        keyring,
         below,
         below_links: BTreeMap::new(),
         workers,
         front,
+        managers,
         standing,
         tick_at_ms: 0,
         clock,
@@ -125,14 +125,13 @@ struct Desk {
     uplink: UplinkHandle,
     /// The connection to upstream, if there is one; what comes over an earlier one is dropped.
     connection: Option<u64>,
-    /// Which nodes below may call.
-    keyring: Arc<Keyring>,
-    /// Their links; none if no node below can call here.
+    /// The links of nodes below; none if nobody can call here.
     below: Option<LinkServerHandle>,
     /// The connection of each node below that has one.
     below_links: BTreeMap<SellerId, u64>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
+    managers: Managers,
     standing: Arc<Standing>,
     tick_at_ms: u64,
     clock: Clock,
@@ -307,6 +306,7 @@ impl Desk {
                     for worker in &self.workers {
                         worker.send(WorkerMessage::Registry(Arc::clone(&registry)));
                     }
+                    self.managers.registry(&registry);
                     self.front.registry(registry);
                 }
                 StewardAction::Service(service) => {
@@ -357,7 +357,7 @@ impl Desk {
                 }
                 StewardAction::Children => {
                     for (node, keys) in self.steward.children() {
-                        self.keyring.set(node, LinkKey::of(keys));
+                        self.managers.set(node, LinkKey::of(keys));
                     }
                 }
                 StewardAction::Drop(fault) => {

@@ -25,7 +25,8 @@ pub struct LinkIntroduction {
     pub role: Role,
     /// Which of the link's connections this is.
     pub channel: Channel,
-    /// Between how many workers its terminals are spread.
+    /// Between how many workers its terminals are spread; of a connection for sessions: the server's worker that is called,
+    /// from 0.
     pub workers: u16,
     /// Random for every link, and the same for its two connections.
     pub link_id: u64,

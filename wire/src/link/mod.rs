@@ -46,7 +46,7 @@ pub enum Role {
     Hcm = 2,
 }
 
-/// Which of a link's two connections.
+/// What a connection is for: a link has one of each of the first two; sessions of terminals have connections of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum Channel {
@@ -54,11 +54,13 @@ pub enum Channel {
     Control = 0,
     /// What is long: stock in bulk, journals, registries.
     Bulk = 1,
+    /// Sessions of terminals, carried between a host connection manager and a worker of a server.
+    Sessions = 2,
 }
 
 coded! {
     Role { Server, Hcm }
-    Channel { Control, Bulk }
+    Channel { Control, Bulk, Sessions }
 }
 
 /// Why a connection of a link is over. Always the peer's fault.

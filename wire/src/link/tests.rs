@@ -192,7 +192,7 @@ fn versions_suites_and_protocols_that_are_not_common_are_named() {
     assert_eq!(LinkHello::read(&newer).unwrap_err().code(), Some(ErrorCode::Version));
     assert_eq!(read(14, 2), ErrorCode::Suite);
     assert_eq!(read(15, 0), ErrorCode::Malformed, "role");
-    assert_eq!(read(20, 2), ErrorCode::Malformed, "channel");
+    assert_eq!(read(20, 3), ErrorCode::Malformed, "channel");
     assert_eq!(read(2, 0x42), ErrorCode::TooLarge, "a handshake of that length");
     for end in 0..hello.len() {
         assert_eq!(LinkHello::read(&hello[..end]), Ok(None), "incomplete at {end}");

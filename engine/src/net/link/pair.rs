@@ -41,6 +41,7 @@ impl<In: LinkMessage> Link<In> {
         match channel {
             Channel::Control => &mut self.control,
             Channel::Bulk => &mut self.bulk,
+            Channel::Sessions => unreachable!("no message of a link goes there"),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::ledger::UnreportedSales;
 use crate::link::ChildStanding;
 use crate::net::Seats;
 use crate::policy::{Cover, Position, warning};
-use crate::registry::{Registry, Variety, price};
+use crate::registry::{Manager, Registry, State, Variety, price};
 use crate::steward::ChildView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,12 +48,26 @@ pub struct HubStatus {
     pub links: Option<String>,
     /// The nodes below it.
     pub nodes: Vec<NodeStatus>,
+    /// The host connection managers that relay.
+    #[serde(default)]
+    pub managers: Vec<ManagerStatus>,
     /// What each node has of each variety, as far as the hub knows.
     pub stock: Vec<StockStatus>,
     /// Requests for stock that wait, and why.
     pub waiting: Vec<WaitingStatus>,
     /// If it goes offline: how far it has come.
     pub drain: Option<DrainStatus>,
+}
+
+/// A host connection manager that relays, as the hub knows it: who carries what is known to the servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagerStatus {
+    /// Its number.
+    pub manager: u32,
+    /// What operators call it.
+    pub name: String,
+    /// Whether servers let it in.
+    pub state: State,
 }
 
 /// What a node has of a variety. Amounts are PINs.
@@ -171,6 +185,9 @@ pub struct SellerStatus {
     /// The nodes below it.
     #[serde(default)]
     pub below: Vec<BelowStatus>,
+    /// Connections of host connection managers that carry sessions here: one for each manager and worker.
+    #[serde(default)]
+    pub carriers: u64,
     /// Whether the one above answers it: the hub, or the server that it is below.
     pub linked: bool,
     /// Whether the disk had no room when more was wanted.
@@ -319,6 +336,7 @@ impl Office {
                 registry_version: hub.registry().version(),
                 links,
                 nodes: hub.nodes().map(node).collect(),
+                managers: hub.registry().managers().map(ManagerStatus::of).collect(),
                 stock: stock_of(hub),
                 waiting: waiting_at(hub),
                 drain: hub.hub_drain().map(Into::into),
@@ -327,6 +345,12 @@ impl Office {
         })?;
         let tallies = audit(&self.hub_books()?, &sellers).varieties;
         Ok(Known { hub: Some(status), registry, tallies })
+    }
+}
+
+impl ManagerStatus {
+    fn of(manager: &Manager) -> Self {
+        Self { manager: manager.id.0, name: manager.name.clone(), state: manager.state }
     }
 }
 
@@ -396,14 +420,15 @@ struct Known {
 
 impl SellerDesk {
     fn status(&self) -> SellerStatus {
-        let Self { seller, address, stats, standing, reader, space, seats, .. } = self;
+        let Self { seller, address, links, stats, standing, reader, space, seats, .. } = self;
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let (unreported, backlog_room_min) = standing.unreported();
         SellerStatus {
             seller: seller.0,
             address: address.map(|address| address.to_string()),
-            links: self.links.map(|address| address.to_string()),
+            links: links.map(|links| links.to_string()),
             below: standing.below().iter().map(BelowStatus::of).collect(),
+            carriers: read(&stats.carriers),
             linked: standing.linked.load(Relaxed),
             disk_full: standing.disk_full.load(Relaxed),
             free_records: space.free_records(),

@@ -82,6 +82,9 @@ pub enum ChildFault {
     /// In a transfer.
     #[error(transparent)]
     Transfer(#[from] TransferFault),
+    /// It is not below this server.
+    #[error("it wants a link, and is not below this server")]
+    NotBelow,
     /// A message came before the hello.
     #[error("a message came before the hello")]
     HelloMissing,
@@ -186,7 +189,10 @@ impl<D: Disk> Steward<D> {
             ToHub::Offer(offer) => self.generation_below(node, offer.span),
             _ => 0,
         };
-        let Some(child) = self.children.by_node.get_mut(&node) else { return Ok(Ok(())) };
+        // A manager that relays has a key, too, and no link.
+        let Some(child) = self.children.by_node.get_mut(&node) else {
+            return Ok(Err(ChildFault::NotBelow));
+        };
         if let ToHub::Hello { .. } = message {
             return Ok(self.hear_hello(node, message, now));
         }
@@ -371,9 +377,12 @@ impl<D: Disk> Steward<D> {
     /// Ends the link of a node below, behind what was said to it.
     fn close_child(&mut self, node: SellerId, why: String) {
         let is_linked = self.link != Link::Down;
-        let Some(child) = self.children.by_node.get_mut(&node) else { return };
-        let was_greeted = child.is_greeted();
-        child.cut();
+        let child = self.children.by_node.get_mut(&node);
+        let was_greeted = child.is_some_and(|child| {
+            let was_greeted = child.is_greeted();
+            child.cut();
+            was_greeted
+        });
         self.waiting.retain(|waiting| !matches!(waiting.who, Waiter::Below(who, _) if who == node));
         self.actions.push_back(StewardAction::CloseBelow { node, why });
         if was_greeted && is_linked {

@@ -1,3 +1,4 @@
 //! Host connection managers.
 
 mod cache;
+mod carried;

@@ -62,16 +62,21 @@ impl Site {
 
     /// Adds a server at the hub and keeps its join token.
     pub(crate) fn admit(&self, hub: &Process, name: &str) -> u32 {
-        self.admit_as(hub, name, None)
+        self.add(hub, name, None, false)
     }
 
     /// The same for a node below a server.
     pub(crate) fn admit_below(&self, hub: &Process, name: &str, server: &str) -> u32 {
-        self.admit_as(hub, name, Some(server.to_owned()))
+        self.add(hub, name, Some(server.to_owned()), false)
     }
 
-    fn admit_as(&self, hub: &Process, name: &str, below: Option<String>) -> u32 {
-        match hub.ask(&Request::AddNode { name: name.to_owned(), below }) {
+    /// Adds a host connection manager that relays, and keeps its join token.
+    pub(crate) fn admit_relay(&self, hub: &Process, name: &str) -> u32 {
+        self.add(hub, name, None, true)
+    }
+
+    fn add(&self, hub: &Process, name: &str, below: Option<String>, relay: bool) -> u32 {
+        match hub.ask(&Request::AddNode { name: name.to_owned(), below, relay }) {
             Reply::Node { seller, token } => {
                 fs::write(self.directory.join(format!("{name}.token")), token).unwrap();
                 seller
