@@ -197,6 +197,12 @@ impl Node {
         Ok(self.steward.handle_message(message, now)?)
     }
 
+    /// Whether a node below may have a link: its server knows its key.
+    #[cfg(test)]
+    pub(super) fn knows_child(&self, node: SellerId) -> bool {
+        self.steward.children().any(|(child, _)| child == node)
+    }
+
     /// A message from a node below.
     ///
     /// # Errors

@@ -181,6 +181,7 @@ impl Net {
                 let (seller, now) = (self.sites[at].seller, self.now);
                 match self.parents[at] {
                     _ if is_away => {}
+                    Some(parent) if !self.sites[parent].node.knows_child(seller) => {}
                     Some(parent) => {
                         self.sites[parent].node.handle_child_message(seller, message, &now).unwrap();
                     }
