@@ -188,9 +188,8 @@ fn judge(
     let received = count(|c| matches!(c, Claim::Received));
     let elsewhere =
         count(|c| matches!(c, Claim::AtHub | Claim::InTransfer(_) | Claim::InDoubt(_) | Claim::WrittenOff));
-    let moving = count(|c| {
-        matches!(c, Claim::Returning(..) | Claim::PassedInTransfer(..) | Claim::PassedInDoubt(..))
-    });
+    let moving =
+        count(|c| matches!(c, Claim::Returning(..) | Claim::PassedInTransfer(..) | Claim::PassedInDoubt(..)));
     let stocks = moving + count(|c| matches!(c, Claim::Stock(..)));
     let passed = count(|c| matches!(c, Claim::Passed(..)));
     let gone = count(|c| matches!(c, Claim::Sold(_) | Claim::Withdrawn(_)));
@@ -264,10 +263,14 @@ fn without_returned(claims: &[Claim]) -> Vec<Claim> {
     let has_returned = |seller: u32| claims.contains(&Claim::Returned(seller));
     // What a node below had under a lower generation came back from it.
     let came_back = |node: u32, had: u32| {
-        claims.iter().any(|claim| matches!(*claim, Claim::CameBack(from, under) if from == node && had < under))
+        claims
+            .iter()
+            .any(|claim| matches!(*claim, Claim::CameBack(from, under) if from == node && had < under))
     };
     let was_passed_by_one_that_returned = |node: u32| {
-        claims.iter().any(|claim| matches!(*claim, Claim::Passed(by, to, _) if to == node && has_returned(by)))
+        claims
+            .iter()
+            .any(|claim| matches!(*claim, Claim::Passed(by, to, _) if to == node && has_returned(by)))
     };
     let stays = |claim: &&Claim| match **claim {
         Claim::Stock(seller, had, ..) | Claim::Returning(seller, had, ..) => {
@@ -298,9 +301,8 @@ fn mismatch(variety: u32, claims: &[Claim]) -> Option<FindingKind> {
         return Some(FindingKind::Misplaced);
     }
     let holder = claims.iter().find_map(|claim| match *claim {
-        Claim::Stock(seller, generation, of, came_back) | Claim::Returning(seller, generation, of, came_back) => {
-            Some((seller, generation, of, came_back))
-        }
+        Claim::Stock(seller, generation, of, came_back)
+        | Claim::Returning(seller, generation, of, came_back) => Some((seller, generation, of, came_back)),
         _ => None,
     });
     // On its way to a node below.

@@ -337,7 +337,14 @@ fn below() -> (HubBooks, Vec<SellerBooks>) {
     let (hub, mut sellers) = network();
     sellers[0].segments[0].span.end = 300;
     let (stream, generation, variety) = (Stream::Bulk, 3, VarietyId(3));
-    sellers[0].below.push(BelowBook { node: C, stream, number: 1, span: span(300, 400), generation, variety });
+    sellers[0].below.push(BelowBook {
+        node: C,
+        stream,
+        number: 1,
+        span: span(300, 400),
+        generation,
+        variety,
+    });
     let segment = SegmentBook { span: span(300, 400), generation, ..sellers[0].segments[0].clone() };
     let segment = SegmentBook { sold: vec![(300, 301)], withdrawn: vec![], ..segment };
     let c = SellerBooks { seller: C, below: Vec::new(), segments: vec![segment], ..sellers[0].clone() };
@@ -409,7 +416,11 @@ fn what_came_back_from_below_and_went_on_to_the_hub_is_the_hubs() {
     let (mut hub, mut sellers) = below();
     // The hub has taken 300..400 since: the books of both are older.
     take_back(&mut hub);
-    assert_eq!(findings(&hub, &sellers), [(FindingKind::Twice, 300, 301)], "what was sold was never given back");
+    assert_eq!(
+        findings(&hub, &sellers),
+        [(FindingKind::Twice, 300, 301)],
+        "what was sold was never given back"
+    );
     sellers[2].segments[0].sold.clear();
     let report = audit(&hub, &sellers);
     assert!(report.balanced && report.varieties[&3].hub == 500, "{report}");

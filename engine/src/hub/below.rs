@@ -6,7 +6,7 @@ use super::commands::CommandError;
 use super::{Hub, HubError, NodeFault, Output, Store};
 use crate::disk::Disk;
 use crate::ids::SellerId;
-use crate::link::{Child, ChildStanding, ToHub, ToNode};
+use crate::link::{Child, ChildStanding, ToHub, ToNode, Told};
 use crate::registry::TerminalKey;
 use std::sync::Arc;
 
@@ -99,6 +99,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 | ToHub::Journal { .. }
                 | ToHub::RegistryHeld { .. }
                 | ToHub::Farewell { .. }
+                | ToHub::Ask { .. }
+                | ToHub::Told { .. }
         );
         if !is_for_the_hub {
             return Ok(Err(NodeFault::NotBelow(node)));
@@ -110,13 +112,24 @@ impl<S: Store, D: Disk> Hub<S, D> {
         Ok(Ok(()))
     }
 
+    /// The answer to a node's question, as it leaves.
+    #[must_use]
+    pub fn telling(&self, node: SellerId, question: u64, told: Told) -> Option<Output> {
+        self.addressed(Output::Send { node, message: ToNode::Told { question, told } })
+    }
+
     /// The message as it leaves: what is for a node below a server goes there.
     pub(super) fn addressed(&self, output: Output) -> Option<Output> {
         let Output::Send { node, message } = output else { return Some(output) };
         let Some(server) = self.parent(node) else { return Some(Output::Send { node, message }) };
         let goes = matches!(
             message,
-            ToNode::JournalAcked { .. } | ToNode::Farewell | ToNode::Closed | ToNode::OldCopy
+            ToNode::JournalAcked { .. }
+                | ToNode::Farewell
+                | ToNode::Closed
+                | ToNode::OldCopy
+                | ToNode::Asked { .. }
+                | ToNode::Told { .. }
         );
         let message = ToNode::Below { node, message: Box::new(message) };
         goes.then_some(Output::Send { node: server, message })

@@ -98,7 +98,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let left = open + returning + on_hand + on_hand_below;
         // One below a server has nothing to offer again here.
         let is_resumed = live.resumed || live.below.is_some();
-        let is_gone = left == 0 && is_resumed && live.is_at_rest() && below.iter().all(|child| child.is_empty());
+        let is_gone =
+            left == 0 && is_resumed && live.is_at_rest() && below.iter().all(|child| child.is_empty());
         Some(NodeDrain { since_ms, left, moved, is_gone })
     }
 

@@ -102,7 +102,8 @@ impl Below {
     /// A part of a piece that was given under a lower generation is not there any more.
     fn remove(&mut self, span: Span, generation: u32) -> Result<(), Contradiction> {
         let whole = self.piece_with(span).filter(|piece| piece.generation < generation).copied();
-        let whole = whole.ok_or(Contradiction { span, what: "came back from a node that it was not given to" })?;
+        let whole =
+            whole.ok_or(Contradiction { span, what: "came back from a node that it was not given to" })?;
         self.pieces.remove(&(whole.span.block, whole.span.start));
         for (start, end) in [(whole.span.start, span.start), (span.end, whole.span.end)] {
             if start < end {
@@ -119,7 +120,14 @@ mod tests {
 
     fn fact(number: u64, generation: u32, start: u32, end: u32) -> TransferFact {
         let span = Span { block: BlockId(9), start, end };
-        TransferFact { stream: Stream::Bulk, number, span, generation, variety: VarietyId(1), settled_below: 1 }
+        TransferFact {
+            stream: Stream::Bulk,
+            number,
+            span,
+            generation,
+            variety: VarietyId(1),
+            settled_below: 1,
+        }
     }
 
     fn spans(below: &Below) -> Vec<(u32, u32, u32)> {

@@ -87,6 +87,8 @@ impl LinkMessage for ToHub {
             | Self::Ready
             | Self::Recalled { .. }
             | Self::Farewell { .. }
+            | Self::Ask { .. }
+            | Self::Told { .. }
             | Self::RegistryHeld { .. }
             | Self::BelowGone { .. } => Channel::Control,
             Self::Below { message, .. } => message.channel(),
@@ -116,6 +118,10 @@ impl LinkMessage for ToHub {
             Self::Ready => Encoded::fields(READY_UP, to),
             Self::Recalled { recall, count } => Encoded::fields(RECALLED, to.u64(*recall).u32(*count)),
             Self::Farewell { journal_end } => Encoded::fields(FAREWELL_UP, to.u64(*journal_end)),
+            Self::Ask { question, seller, asked } => {
+                Encoded::fields(ASK, to.u64(*question).u32(seller.0).asked(asked))
+            }
+            Self::Told { question, told } => Encoded::fields(TOLD_UP, to.u64(*question).told(told)),
             Self::RegistryHeld { version, digest } => {
                 Encoded::fields(REGISTRY_HELD, to.u64(*version).u64(*digest))
             }
@@ -145,9 +151,13 @@ impl LinkMessage for ToHub {
             READY_UP => Self::Ready,
             RECALLED => Self::Recalled { recall: from.u64()?, count: from.u32()? },
             FAREWELL_UP => Self::Farewell { journal_end: from.u64()? },
+            ASK => Self::Ask { question: from.u64()?, seller: SellerId(from.u32()?), asked: from.asked()? },
+            TOLD_UP => Self::Told { question: from.u64()?, told: from.told()? },
             REGISTRY_HELD => Self::RegistryHeld { version: from.u64()?, digest: from.u64()? },
             BELOW_UP => {
-                let goes = |kind| matches!(kind, HELLO | REPORT | JOURNAL | REGISTRY_HELD | FAREWELL_UP);
+                let goes = |kind| {
+                    matches!(kind, HELLO | REPORT | JOURNAL | REGISTRY_HELD | FAREWELL_UP | ASK | TOLD_UP)
+                };
                 let (node, message) = open_envelope(&mut from, goes)?;
                 Self::Below { node, message }
             }
@@ -195,6 +205,8 @@ impl LinkMessage for ToNode {
             | Self::Lost
             | Self::Farewell
             | Self::Closed
+            | Self::Asked { .. }
+            | Self::Told { .. }
             | Self::OldCopy
             | Self::Children(_) => Channel::Control,
             Self::Below { message, .. } => message.channel(),
@@ -238,6 +250,8 @@ impl LinkMessage for ToNode {
             Self::Farewell => Encoded::fields(FAREWELL_DOWN, to),
             Self::Closed => Encoded::fields(CLOSED, to),
             Self::OldCopy => Encoded::fields(OLD_COPY, to),
+            Self::Asked { question, asked } => Encoded::fields(ASKED, to.u64(*question).asked(asked)),
+            Self::Told { question, told } => Encoded::fields(TOLD_DOWN, to.u64(*question).told(told)),
             Self::Children(children) => Encoded::fields(CHILDREN, to.children(children)),
             Self::Below { node, message } => envelope(BELOW_DOWN, *node, message.encode()),
         }
@@ -280,10 +294,12 @@ impl LinkMessage for ToNode {
             CLOSED => Self::Closed,
             FAREWELL_DOWN => Self::Farewell,
             OLD_COPY => Self::OldCopy,
+            ASKED => Self::Asked { question: from.u64()?, asked: from.asked()? },
+            TOLD_DOWN => Self::Told { question: from.u64()?, told: from.told()? },
             CHILDREN => Self::Children(Arc::new(from.children()?)),
             BELOW_DOWN => {
                 let goes = |kind| {
-                    matches!(kind, JOURNAL_ACKED | FAREWELL_DOWN | CLOSED | OLD_COPY)
+                    matches!(kind, JOURNAL_ACKED | FAREWELL_DOWN | CLOSED | OLD_COPY | ASKED | TOLD_DOWN)
                 };
                 let (node, message) = open_envelope(&mut from, goes)?;
                 Self::Below { node, message }
@@ -336,8 +352,10 @@ const READY_UP: u16 = 0x0009;
 const RECALLED: u16 = 0x000a;
 const REGISTRY_HELD: u16 = 0x000b;
 const FAREWELL_UP: u16 = 0x000c;
-const BELOW_UP: u16 = 0x000d;
-const BELOW_GONE: u16 = 0x000e;
+const ASK: u16 = 0x000d;
+const TOLD_UP: u16 = 0x000e;
+const BELOW_UP: u16 = 0x000f;
+const BELOW_GONE: u16 = 0x0010;
 
 // Kinds of messages to a node, without gap.
 const WELCOME: u16 = 0x0101;
@@ -357,8 +375,10 @@ const LOST: u16 = 0x010e;
 const CLOSED: u16 = 0x010f;
 const FAREWELL_DOWN: u16 = 0x0110;
 const OLD_COPY: u16 = 0x0111;
-const CHILDREN: u16 = 0x0112;
-const BELOW_DOWN: u16 = 0x0113;
+const ASKED: u16 = 0x0112;
+const TOLD_DOWN: u16 = 0x0113;
+const CHILDREN: u16 = 0x0114;
+const BELOW_DOWN: u16 = 0x0115;
 
 /// Rows of a change that goes over the control connection at most.
 const DELTA_ROWS_SMALL: usize = 1_000;

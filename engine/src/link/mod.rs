@@ -24,12 +24,15 @@ pub use codec::{Encoded, LinkMessage, NotUnderstood};
 pub use wire::link::Channel;
 
 use crate::ids::{SellerId, Span, VarietyId};
-use crate::journal::record::{Stream, TransferFact};
+use crate::journal::record::{Stream, TransferFact, VendName};
 use crate::policy::{Levels, Rate};
 use crate::registry::{Delta, Registry, TerminalKey};
 use crate::stock::{BlockProperties, WrappedKey};
 use bytes::Bytes;
 use std::sync::Arc;
+use wire::message::{SequenceState, SettleAction};
+use wire::session::Suite;
+use wire::settlement::SoldBox;
 
 /// Node to hub.
 #[derive(Clone, Debug)]
@@ -114,6 +117,22 @@ pub enum ToHub {
         /// Where its journal ends.
         journal_end: u64,
     },
+    /// A terminal wants to know what became of a sequence of another seller.
+    Ask {
+        /// Names the question within this connection.
+        question: u64,
+        /// Who answers for the sequence.
+        seller: SellerId,
+        /// The sequence, and what is asked of it.
+        asked: Asked,
+    },
+    /// The answer to [`ToNode::Asked`]; what it says is durable.
+    Told {
+        /// The question.
+        question: u64,
+        /// The answer.
+        told: Told,
+    },
     /// The node holds a registry durably.
     RegistryHeld {
         /// Its version.
@@ -122,7 +141,7 @@ pub enum ToHub {
         digest: u64,
     },
     /// What a node below this one says to the hub: [`ToHub::Hello`], [`ToHub::Report`], [`ToHub::Journal`],
-    /// [`ToHub::RegistryHeld`] or [`ToHub::Farewell`], nothing else. A journal range follows only when all of this node's own
+    /// [`ToHub::RegistryHeld`], [`ToHub::Farewell`], [`ToHub::Ask`] or [`ToHub::Told`], nothing else. A journal range follows only when all of this node's own
     /// journal is acknowledged that was durable when the range came.
     Below {
         /// Who says it.
@@ -135,6 +154,33 @@ pub enum ToHub {
         /// Which.
         node: SellerId,
     },
+}
+
+/// A question about a sequence of another seller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// The sequence.
+    pub vend: VendName,
+    /// What is to be done.
+    pub action: SettleAction,
+    /// How a PIN is to be sealed for the terminal.
+    pub suite: Suite,
+}
+
+/// What the seller of a sequence says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// Its state; `InDoubt`: it cannot be asked now, or could not do what was asked.
+    pub state: SequenceState,
+    /// The sale's reference; 0: none.
+    pub reference: u64,
+    /// The PIN, if it was asked for and may be had.
+    pub sealed: SoldBox,
+}
+
+impl Told {
+    /// The seller of the sequence cannot be asked now.
+    pub const IN_DOUBT: Self = Self { state: SequenceState::InDoubt, reference: 0, sealed: SoldBox::NONE };
 }
 
 /// What a node has.
@@ -170,6 +216,20 @@ pub struct StockReport {
 /// Hub to node.
 #[derive(Clone, Debug)]
 pub enum ToNode {
+    /// A terminal at another seller wants to know what became of a sequence of this node.
+    Asked {
+        /// Names the question within this connection.
+        question: u64,
+        /// The sequence, and what is asked of it.
+        asked: Asked,
+    },
+    /// The answer to [`ToHub::Ask`].
+    Told {
+        /// The question.
+        question: u64,
+        /// The answer.
+        told: Told,
+    },
     /// Answers a hello.
     Welcome {
         /// Grows with every start of the hub. The node refuses a lower one than it has seen.
@@ -264,8 +324,8 @@ pub enum ToNode {
     OldCopy,
     /// The nodes below this one, all of them. Sent with a welcome if there are any, and whenever that changes.
     Children(Arc<Vec<Child>>),
-    /// What the hub says to a node below this one: [`ToNode::JournalAcked`], [`ToNode::Farewell`], [`ToNode::Closed`] or
-    /// [`ToNode::OldCopy`], nothing else.
+    /// What the hub says to a node below this one: [`ToNode::JournalAcked`], [`ToNode::Farewell`], [`ToNode::Closed`],
+    /// [`ToNode::OldCopy`], [`ToNode::Asked`] or [`ToNode::Told`], nothing else.
     Below {
         /// To whom.
         node: SellerId,

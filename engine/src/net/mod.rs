@@ -16,12 +16,14 @@ mod outbox;
 mod seats;
 mod session;
 mod sessions;
+mod settling;
 mod stats;
 mod worker;
 
 pub use front::{Front, FrontHandle, listen};
 pub use meddler::{Honest, Meddler};
 pub use seats::Seats;
+pub use settling::Abroad;
 pub use stats::Stats;
 pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort, carry_to};
 

@@ -9,16 +9,16 @@ use crate::commit::RecordSender;
 use crate::disk::mapped::MappedDisk;
 use crate::ids::{SellerId, VarietyId};
 use crate::journal::{JournalError, JournalReader, Position};
-use crate::link::{ToHub, ToNode};
+use crate::link::{Asked, ToHub, ToNode, Told};
 use crate::net::link::{
     LinkEvent, LinkKey, LinkOptions, LinkServerHandle, Role, Uplink, UplinkHandle, UplinkIdentity,
 };
-use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
+use crate::net::{Abroad, Clock, FrontHandle, Random, WorkerHandle, WorkerMessage, home};
 use crate::seller::Service;
 use crate::steward::{Content, NodePlace, Shipping, Steward, StewardAction, TICK_MS};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,6 +64,7 @@ pub(super) fn start(
     upstream: Upstream,
     links: Option<TcpListener>,
     dry: Receiver<(usize, VarietyId)>,
+    abroad: Receiver<Abroad>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
     managers: Managers,
@@ -109,9 +110,10 @@ pub(super) fn start(
         managers,
         standing,
         tick_at_ms: 0,
+        questions: BTreeSet::new(),
         clock,
     };
-    let thread = spawn("steward", fatal, move || desk.run(&messages, dry, &nudges, &written));
+    let thread = spawn("steward", fatal, move || desk.run(&messages, dry, abroad, &nudges, &written));
     Ok(StewardingHandle { thread, messages: sender })
 }
 
@@ -134,6 +136,8 @@ struct Desk {
     managers: Managers,
     standing: Arc<Standing>,
     tick_at_ms: u64,
+    /// What terminals here have asked of other sellers in this connection: the worker and its number.
+    questions: BTreeSet<(usize, u64)>,
     clock: Clock,
 }
 
@@ -142,10 +146,11 @@ impl Desk {
         mut self,
         messages: &Receiver<StewardMessage>,
         dry: Receiver<(usize, VarietyId)>,
+        abroad: Receiver<Abroad>,
         nudges: &Receiver<()>,
         written: &Receiver<Written>,
     ) -> Result<(), Failure> {
-        let ended = self.run_to_end(messages, dry, nudges, written);
+        let ended = self.run_to_end(messages, dry, abroad, nudges, written);
         if let Some(below) = &self.below {
             below.stop();
         }
@@ -158,6 +163,7 @@ impl Desk {
         &mut self,
         messages: &Receiver<StewardMessage>,
         mut dry: Receiver<(usize, VarietyId)>,
+        mut abroad: Receiver<Abroad>,
         nudges: &Receiver<()>,
         written: &Receiver<Written>,
     ) -> Result<(), Failure> {
@@ -166,12 +172,17 @@ impl Desk {
         loop {
             let mut message = None;
             let mut signal = None;
+            let mut said = None;
             let mut segment = None;
             select! {
                 recv(messages) -> got => message = got.ok(),
                 recv(dry) -> got => match got {
                     Ok(got) => signal = Some(got),
                     Err(_) => dry = never(),
+                },
+                recv(abroad) -> got => match got {
+                    Ok(got) => said = Some(got),
+                    Err(_) => abroad = never(),
                 },
                 recv(nudges) -> _ => {}
                 recv(written) -> got => segment = got.ok(),
@@ -197,6 +208,10 @@ impl Desk {
                 let Some((worker, variety)) = signal.take().or_else(|| dry.try_recv().ok()) else { break };
                 self.steward.handle_dry(worker, variety, &now);
                 self.act()?;
+            }
+            for _ in 0..MESSAGES_PER_TURN {
+                let Some(said) = said.take().or_else(|| abroad.try_recv().ok()) else { break };
+                self.say_abroad(said);
             }
             while let Some((write, result)) = segment.take().or_else(|| written.try_recv().ok()) {
                 self.steward.handle_written(&write, result, &now)?;
@@ -235,7 +250,11 @@ impl Desk {
             }
             LinkEvent::Message { connection, message, .. } => {
                 if self.connection == Some(connection) {
-                    self.steward.handle_message(message, now)?;
+                    match message {
+                        ToNode::Asked { question, asked } => self.asked(question, asked),
+                        ToNode::Told { question, told } => self.told(question, told),
+                        message => self.steward.handle_message(message, now)?,
+                    }
                 }
             }
             LinkEvent::Down { connection, why, .. } => {
@@ -246,6 +265,37 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// A worker says something to another seller.
+    fn say_abroad(&mut self, said: Abroad) {
+        match said {
+            Abroad::Told { question, told } => self.send(ToHub::Told { question, told }),
+            Abroad::Question { worker, question } if self.steward.is_linked() => {
+                self.questions.insert((worker, question.number));
+                let (seller, asked) = (question.seller, question.asked);
+                let question = (question.number << WORKER_BITS) | worker as u64;
+                self.send(ToHub::Ask { question, seller, asked });
+            }
+            Abroad::Question { worker, question } => {
+                self.workers[worker].send(WorkerMessage::Told(question.number, Told::IN_DOUBT));
+            }
+        }
+    }
+
+    /// A terminal of another seller asks about a sequence of one of its home worker here.
+    fn asked(&mut self, question: u64, asked: Asked) {
+        let worker = home(asked.vend.terminal, self.workers.len());
+        self.workers[worker].send(WorkerMessage::Asked(question, asked));
+    }
+
+    /// What another seller says.
+    fn told(&mut self, question: u64, told: Told) {
+        let worker = (question & ((1 << WORKER_BITS) - 1)) as usize;
+        let number = question >> WORKER_BITS;
+        if self.questions.remove(&(worker, number)) {
+            self.workers[worker].send(WorkerMessage::Told(number, told));
+        }
     }
 
     /// Something happens on the link of a node below.
@@ -396,6 +446,9 @@ impl Desk {
         if self.connection.take().is_some() {
             self.steward.handle_cut();
             self.shipping.handle_cut();
+            for (worker, number) in std::mem::take(&mut self.questions) {
+                self.workers[worker].send(WorkerMessage::Told(number, Told::IN_DOUBT));
+            }
         }
     }
 
@@ -406,6 +459,8 @@ impl Desk {
     }
 }
 
+/// Of a question's number on the link, what names the worker.
+const WORKER_BITS: u32 = 12;
 /// Messages taken in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 /// How long a stopping steward tries to report the rest of the journal, in milliseconds.

@@ -74,7 +74,8 @@ impl<D: Disk> Steward<D> {
             let held = self.in_stock(variety, now) + coming;
             let levels = self.levels(variety);
             let below = self.unmet_below(variety);
-            if let Some(count) = self.needs.next_request(variety, levels, held, below, now, self.next_request) {
+            if let Some(count) = self.needs.next_request(variety, levels, held, below, now, self.next_request)
+            {
                 let request = self.next_request;
                 self.next_request += 1;
                 self.send(ToHub::Need { request, variety, count });

@@ -336,7 +336,8 @@ impl<D: Disk> Steward<D> {
         };
         steward.load_children()?;
         for holding in ledger.inventory.holdings() {
-            let shelf = steward.open_shelf(holding.span, holding.generation, (holding.given, holding.refused))?;
+            let shelf =
+                steward.open_shelf(holding.span, holding.generation, (holding.given, holding.refused))?;
             for &(start, end) in holding.in_stock().intervals() {
                 steward.stock(&shelf, start, end);
             }
@@ -482,7 +483,8 @@ impl<D: Disk> Steward<D> {
             ToNode::Children(children) => self.take_children(children, now)?,
             ToNode::Below { node, message } => self.hear_for_child(node, *message),
             // It has offered nothing in the other stream, and waits for nobody's progress.
-            ToNode::Answer { .. } | ToNode::Progress { .. } => {}
+            // Questions about sequences are the workers'.
+            ToNode::Answer { .. } | ToNode::Progress { .. } | ToNode::Asked { .. } | ToNode::Told { .. } => {}
         }
         Ok(())
     }

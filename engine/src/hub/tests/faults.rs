@@ -62,7 +62,8 @@ impl Seller {
         if accepted {
             let (span, generation, variety) = (fact.span, fact.generation, fact.variety);
             let (sold, withdrawn) = (Vec::new(), Vec::new());
-            self.held.push((SegmentBook { span, generation, variety, sold, withdrawn, from: SellerId(0) }, 0));
+            self.held
+                .push((SegmentBook { span, generation, variety, sold, withdrawn, from: SellerId(0) }, 0));
         }
         fact.number
     }

@@ -68,7 +68,8 @@ impl<S: Store + Clone> Bench<S> {
             self.command(Command::AddVariety(variety(id))).unwrap();
         }
         self.command(Command::AddDealer { name: "Corner shop".into() }).unwrap();
-        let Done::Node { seller, .. } = self.command(Command::AddNode { name: "east".into(), below: None }).unwrap()
+        let Done::Node { seller, .. } =
+            self.command(Command::AddNode { name: "east".into(), below: None }).unwrap()
         else {
             panic!("another answer");
         };

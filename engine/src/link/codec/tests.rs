@@ -108,11 +108,8 @@ fn plain_to_hub() -> impl Strategy<Value = ToHub> {
 }
 
 fn child() -> impl Strategy<Value = Child> {
-    let standing = prop_oneof![
-        Just(ChildStanding::Member),
-        Just(ChildStanding::Draining),
-        Just(ChildStanding::Closed)
-    ];
+    let standing =
+        prop_oneof![Just(ChildStanding::Member), Just(ChildStanding::Draining), Just(ChildStanding::Closed)];
     (any::<u32>(), "[a-zé]{0,20}", any::<[u8; 32]>(), standing).prop_map(|(node, name, key, standing)| {
         Child { node: SellerId(node), name, key: TerminalKey::new(key), standing }
     })
@@ -271,7 +268,8 @@ fn kinds_have_no_gaps_and_each_direction_its_own() {
 fn an_envelope_holds_what_goes_through_a_server_and_no_other_envelope() {
     let node = SellerId(3);
     let put = |message| ToHub::Below { node, message: Box::new(message) }.encode();
-    let open = |Encoded { kind, head, tail }: Encoded| ToHub::decode(kind, [&head[..], &tail].concat().into());
+    let open =
+        |Encoded { kind, head, tail }: Encoded| ToHub::decode(kind, [&head[..], &tail].concat().into());
     assert!(open(put(ToHub::RegistryHeld { version: 1, digest: 2 })).is_ok());
     assert!(open(put(ToHub::Ready)).is_err());
     assert!(open(put(ToHub::Urgent { request: 1, variety: VarietyId(1) })).is_err());

@@ -65,7 +65,8 @@ fn m02_without_stock_in_advance_every_request_is_an_urgent_transfer_of_one() {
         net.sell(1, 30);
         net.settle();
         let books = net.sites[0].audit_books();
-        let urgent = books.below.iter().filter(|piece| piece.stream == crate::journal::record::Stream::Urgent);
+        let urgent =
+            books.below.iter().filter(|piece| piece.stream == crate::journal::record::Stream::Urgent);
         assert_eq!((books.below.len(), urgent.count()), (30, 30), "{server:?}");
         assert_eq!(net.stock(1), 0);
         check(&mut net);

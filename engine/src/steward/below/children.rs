@@ -37,7 +37,8 @@ impl<D: Disk> Steward<D> {
         let is_draining = self.draining;
         let mut said = Vec::new();
         for listed in &*listed {
-            let Some(child) = self.children.by_node.get(&listed.node).filter(|child| child.is_greeted()) else {
+            let Some(child) = self.children.by_node.get(&listed.node).filter(|child| child.is_greeted())
+            else {
                 continue;
             };
             if child.standing != listed.standing {

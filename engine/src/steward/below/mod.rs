@@ -24,7 +24,7 @@ use crate::time::Now;
 use crate::transfer::{Giver, Taker, TransferFault};
 use giving::Wanted;
 use shipping::HeldRange;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All nodes below.
@@ -64,6 +64,8 @@ pub(super) struct Child {
     rests_until_ms: u64,
     /// What it last reported in its connection.
     report: Option<Report>,
+    /// What its terminals asked of other sellers and the hub has not answered.
+    questions: BTreeSet<u64>,
     /// A range of its journal that the hub has not acknowledged.
     range: Option<HeldRange>,
     /// The hub holds its journal up to here; `None`: it has not said so in this process.
@@ -152,9 +154,7 @@ impl<D: Disk> Steward<D> {
         let Some(child) = self.children.by_node.get_mut(&node) else { return };
         let was_greeted = child.is_greeted();
         child.cut();
-        let is_send = |action: &StewardAction<D>| {
-            matches!(action, StewardAction::SendBelow { node: to, .. } if *to == node)
-        };
+        let is_send = |action: &StewardAction<D>| matches!(action, StewardAction::SendBelow { node: to, .. } if *to == node);
         self.actions.retain(|action| !is_send(action));
         self.waiting.retain(|waiting| !matches!(waiting.who, Waiter::Below(who, _) if who == node));
         if was_greeted && self.link != Link::Down {
@@ -239,6 +239,14 @@ impl<D: Disk> Steward<D> {
                 }
                 Ok(())
             }
+            ToHub::Ask { question, seller, asked } => {
+                self.ask_for_child(node, question, seller, asked);
+                Ok(())
+            }
+            ToHub::Told { question, told } => {
+                self.send_envelope(node, ToHub::Told { question, told });
+                Ok(())
+            }
             ToHub::Ready | ToHub::Recalled { .. } | ToHub::Hello { .. } => Ok(()),
             ToHub::Below { .. } | ToHub::BelowGone { .. } => Err(ChildFault::NotAServer),
         };
@@ -247,7 +255,8 @@ impl<D: Disk> Steward<D> {
 
     /// Answers a hello and offers everything open again.
     fn hear_hello(&mut self, node: SellerId, hello: ToHub, now: &Now) -> Result<(), ChildFault> {
-        let ToHub::Hello { node: named, hub_epoch, journal_from, registry_version, registry_digest, .. } = hello
+        let ToHub::Hello { node: named, hub_epoch, journal_from, registry_version, registry_digest, .. } =
+            hello
         else {
             return Ok(());
         };
@@ -310,7 +319,8 @@ impl<D: Disk> Steward<D> {
     pub(super) fn pass_service_on(&mut self) {
         let is_draining = self.draining;
         let greeted = self.children.by_node.values().filter(|child| child.is_greeted());
-        let said = greeted.map(|child| (child.node, is_draining || child.standing == ChildStanding::Draining));
+        let said =
+            greeted.map(|child| (child.node, is_draining || child.standing == ChildStanding::Draining));
         for (node, on) in said.collect::<Vec<_>>() {
             self.send_below(node, ToNode::Drain { on });
         }
@@ -442,6 +452,7 @@ impl Child {
             wanted: Vec::new(),
             rests_until_ms: 0,
             report: None,
+            questions: BTreeSet::new(),
             range: None,
             archived: None,
         }
@@ -457,6 +468,7 @@ impl Child {
         self.taker.handle_cut();
         self.wanted.clear();
         self.report = None;
+        self.questions.clear();
         self.range = None;
     }
 

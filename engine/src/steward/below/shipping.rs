@@ -7,7 +7,8 @@
 
 use crate::disk::Disk;
 use crate::ids::SellerId;
-use crate::link::{ToHub, ToNode};
+use crate::limits::SETTLING_MAX;
+use crate::link::{Asked, ToHub, ToNode, Told};
 use crate::steward::{Link, Steward};
 use bytes::Bytes;
 
@@ -39,7 +40,9 @@ impl<D: Disk> Steward<D> {
         let archived = self.children.archived;
         let mut ready = Vec::new();
         for child in self.children.by_node.values_mut().filter(|child| child.hello.is_some()) {
-            if let Some(range) = child.range.as_mut().filter(|range| !range.is_sent && archived >= range.behind) {
+            if let Some(range) =
+                child.range.as_mut().filter(|range| !range.is_sent && archived >= range.behind)
+            {
                 range.is_sent = true;
                 ready.push((child.node, ToHub::Journal { from: range.from, bytes: range.bytes.clone() }));
             }
@@ -57,7 +60,8 @@ impl<D: Disk> Steward<D> {
 
     /// The hub has welcomed this node: it hears of those below.
     pub(in crate::steward) fn introduce_children(&mut self) {
-        let greeted = self.children.by_node.values().filter_map(|child| Some((child.node, child.hello.clone()?)));
+        let greeted =
+            self.children.by_node.values().filter_map(|child| Some((child.node, child.hello.clone()?)));
         for (node, hello) in greeted.collect::<Vec<_>>() {
             self.send_envelope(node, hello);
         }
@@ -70,8 +74,29 @@ impl<D: Disk> Steward<D> {
 
     /// The link with the hub is gone.
     pub(in crate::steward) fn cut_children_off(&mut self) {
-        let ranges = self.children.by_node.values_mut().filter_map(|child| child.range.as_mut());
-        ranges.for_each(|range| range.is_sent = false);
+        let mut unanswered = Vec::new();
+        for child in self.children.by_node.values_mut() {
+            if let Some(range) = &mut child.range {
+                range.is_sent = false;
+            }
+            let questions = std::mem::take(&mut child.questions);
+            unanswered.extend(questions.into_iter().map(|question| (child.node, question)));
+        }
+        for (node, question) in unanswered {
+            self.send_below(node, ToNode::Told { question, told: Told::IN_DOUBT });
+        }
+    }
+
+    /// A terminal of a node below asks about a sequence of another seller.
+    pub(super) fn ask_for_child(&mut self, node: SellerId, question: u64, seller: SellerId, asked: Asked) {
+        let is_linked = self.link != Link::Down;
+        let Some(child) = self.children.by_node.get_mut(&node) else { return };
+        if is_linked && child.questions.len() < SETTLING_MAX {
+            child.questions.insert(question);
+            self.send_envelope(node, ToHub::Ask { question, seller, asked });
+        } else {
+            self.send_below(node, ToNode::Told { question, told: Told::IN_DOUBT });
+        }
     }
 
     /// The hub says something to a node below.
@@ -86,6 +111,12 @@ impl<D: Disk> Steward<D> {
                 if is_greeted {
                     self.send_below(node, ToNode::JournalAcked { position });
                 }
+            }
+            ToNode::Told { question, told } if child.questions.remove(&question) => {
+                self.send_below(node, ToNode::Told { question, told });
+            }
+            ToNode::Asked { question, asked } if is_greeted => {
+                self.send_below(node, ToNode::Asked { question, asked });
             }
             ToNode::Farewell if is_greeted => self.send_below(node, ToNode::Farewell),
             ToNode::OldCopy if is_greeted => {

@@ -6,9 +6,9 @@ use crate::disk::{Disk, DiskError};
 use crate::ids::{SellerId, Span};
 use crate::journal::record::Stream;
 use crate::link::{Offer, ToNode};
+use crate::pool::Shelf;
 use crate::steward::taking::SegmentWrite;
 use crate::steward::{Content, Steward, StewardAction, StewardError};
-use crate::pool::Shelf;
 use crate::stock::SegmentHeader;
 use crate::stock::segment::checksum;
 use crate::time::Now;
@@ -73,7 +73,11 @@ impl<D: Disk> Steward<D> {
                 Verdict::NotYet => child.comparing.push(offer),
                 Verdict::Takes(source) => self.write_returned(node, offer, &source),
                 Verdict::Refuses(what) => {
-                    tracing::warn!(node = node.0, number = offer.number, "what a node gives back is refused: {what}");
+                    tracing::warn!(
+                        node = node.0,
+                        number = offer.number,
+                        "what a node gives back is refused: {what}"
+                    );
                     child.taker.refuse(offer.number);
                     refused = true;
                 }
