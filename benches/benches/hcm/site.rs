@@ -28,7 +28,7 @@ impl Site {
         furnish(&hub_data, &[("limits", 1)])?;
         add_terminals(&hub_data, terminals, &folder.join("terminals.csv"))?;
         for (name, relay) in [("server", false), (RELAY, true)] {
-            let added = done(&hub_data, &Request::AddNode { name: name.to_owned(), relay })?;
+            let added = done(&hub_data, &Request::AddNode { name: name.to_owned(), below: None, relay })?;
             let Reply::Node { token, .. } = added else { return Err("no token".into()) };
             write(&format!("{name}.token"), token)?;
         }

@@ -8,7 +8,7 @@ use crate::disk::mapped::MappedDisk;
 use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore, Supply};
 use crate::ids::{BatchId, SellerId};
 use crate::limits::SETTLING_MAX;
-use crate::link::{ToHub, ToNode, Told};
+use crate::link::{ToHub, Told};
 use crate::net::link::{Keyring, LinkEvent, LinkKey, LinkOptions, LinkServer, LinkServerHandle};
 use crate::net::{Clock, Random};
 use crate::stock::NodeKeys;

@@ -4,16 +4,23 @@ use super::asking::URGENT_REQUESTS_MAX;
 use super::*;
 use crate::disk::heap::HeapDisk;
 use crate::ids::{BatchId, BlockId};
+use crate::journal::record::TransferStep;
 use crate::journal::{Journal, JournalOptions, Position};
-use crate::link::{CHUNK_BYTES_MAX, Offer};
+use crate::link::{CHUNK_BYTES_MAX, Child, ChildStanding, Offer};
 use crate::policy::Levels;
-use crate::registry::Variety;
+use crate::registry::{TerminalKey, Variety};
 use crate::stock::segment::checksum;
 use crate::stock::{BlockKey, BlockProperties, DataKey, Expiry};
 use bytes::Bytes;
 use wire::message::{Charset, Pin, Serial};
 
 const AIRTIME: VarietyId = VarietyId(1);
+const CHILD: SellerId = SellerId(77);
+
+fn hello_of(node: SellerId, hub_epoch: u64) -> ToHub {
+    let (journal_from, workers, registry_version, registry_digest) = (0, 1, 0, 0);
+    ToHub::Hello { node, hub_epoch, journal_from, workers, registry_version, registry_digest }
+}
 
 struct Desk {
     disk: Arc<HeapDisk>,
@@ -30,6 +37,9 @@ struct Desk {
     out_of_stock: u32,
     /// How upstream broke the protocol.
     faults: Vec<UpstreamFault>,
+    /// What was said to nodes below, and why their links were closed.
+    below: Vec<ToNode>,
+    closed: Vec<String>,
     /// The ranges that were handed to workers.
     lanes: Vec<Arc<Range<Content<HeapDisk>>>>,
 }
@@ -54,6 +64,8 @@ impl Desk {
             made_before: 0,
             out_of_stock: 0,
             faults: Vec::new(),
+            below: Vec::new(),
+            closed: Vec::new(),
             lanes: Vec::new(),
         }
     }
@@ -126,6 +138,8 @@ impl Desk {
                     }
                     StewardAction::Range { range, .. } => self.lanes.push(range),
                     StewardAction::OutOfStock { .. } => self.out_of_stock += 1,
+                    StewardAction::SendBelow { message, .. } => self.below.push(message),
+                    StewardAction::CloseBelow { why, .. } => self.closed.push(why),
                     _ => {}
                 }
             }
@@ -133,6 +147,21 @@ impl Desk {
                 return;
             }
         }
+    }
+
+    /// A node below says something.
+    fn hear_below(&mut self, message: ToHub) {
+        self.steward.handle_child_message(CHILD, message, &self.now).unwrap();
+        self.act();
+    }
+
+    /// The hub says that there is a node below, and that node says hello, having seen this epoch of the hub.
+    fn admit(&mut self, hub_epoch: u64) {
+        let key = TerminalKey::new([9; 32]);
+        let child = Child { node: CHILD, name: "cache".into(), key, standing: ChildStanding::Member };
+        self.hear(ToNode::Children(Arc::new(vec![child])));
+        self.steward.handle_child_up(CHILD);
+        self.hear_below(hello_of(CHILD, hub_epoch));
     }
 
     fn tick(&mut self) {
@@ -485,4 +514,128 @@ fn h01_a_welcome_said_twice_undoes_nothing_and_one_that_never_came_ends_the_link
     assert_eq!(desk.faults, []);
     desk.hear(ToNode::Ready);
     assert_eq!(desk.faults, [UpstreamFault::ReadyFirst]);
+}
+
+#[test]
+fn a_range_of_a_node_below_goes_on_only_behind_this_nodes_own_journal_and_its_answer_comes_back() {
+    let mut desk = Desk::new();
+    desk.connect(3);
+    desk.admit(0);
+    let welcome = ToNode::Welcome { hub_epoch: 3, pending: 0, journal_acked: 0 };
+    assert_eq!(format!("{:?}", desk.below[0]), format!("{welcome:?}"));
+    assert!(matches!(desk.below.last(), Some(ToNode::Ready)));
+    let enveloped = |sent: Vec<ToHub>| {
+        let inner = sent.into_iter().filter_map(|message| match message {
+            ToHub::Below { node: CHILD, message } => Some(*message),
+            _ => None,
+        });
+        inner.collect::<Vec<_>>()
+    };
+    assert!(matches!(enveloped(desk.sent())[..], [ToHub::Hello { node: CHILD, .. }]));
+    // What is durable here when the range comes has to be at the hub first.
+    desk.steward.handle_journal_durable(640);
+    desk.hear_below(ToHub::Journal { from: 0, bytes: Bytes::from_static(b"range") });
+    assert!(enveloped(desk.sent()).is_empty());
+    desk.hear(ToNode::JournalAcked { position: 576 });
+    assert!(enveloped(desk.sent()).is_empty());
+    // What comes later need not.
+    desk.steward.handle_journal_durable(1024);
+    desk.hear(ToNode::JournalAcked { position: 640 });
+    assert!(matches!(enveloped(desk.sent())[..], [ToHub::Journal { from: 0, .. }]));
+    desk.hear(ToNode::JournalAcked { position: 1024 });
+    assert!(enveloped(desk.sent()).is_empty(), "once");
+    desk.below.clear();
+    desk.hear(ToNode::Below { node: CHILD, message: Box::new(ToNode::JournalAcked { position: 5 }) });
+    assert!(matches!(desk.below[..], [ToNode::JournalAcked { position: 5 }]));
+    // With the hub away it waits, and comes again.
+    desk.hear_below(ToHub::Journal { from: 5, bytes: Bytes::from_static(b"more") });
+    assert!(matches!(enveloped(desk.sent())[..], [ToHub::Journal { from: 5, .. }]));
+    desk.steward.handle_cut();
+    desk.steward.handle_connected(0);
+    desk.hear(ToNode::Welcome { hub_epoch: 3, pending: 0, journal_acked: 1024 });
+    let again = enveloped(desk.sent());
+    assert!(matches!(again[..], [ToHub::Hello { .. }, ToHub::Journal { from: 5, .. }]), "{again:?}");
+}
+
+#[test]
+fn what_a_node_below_does_wrong_closes_its_link_and_changes_nothing() {
+    let request = |request| ToHub::Need { request, variety: AIRTIME, count: 5 };
+    let offer = |desk: &mut Desk| desk.offer(0, 1).remove(0);
+    let ToNode::Offer(stray) = offer(&mut Desk::new()) else { panic!("an offer comes first") };
+    let wrong = [
+        (ToHub::Need { request: 0, variety: AIRTIME, count: 5 }, "no number"),
+        (ToHub::Below { node: CHILD, message: Box::new(ToHub::Ready) }, "no nodes below it"),
+        (ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true }, "never offered"),
+        (ToHub::Offer(Offer { number: 2, ..stray }), "came where 1 was due"),
+    ];
+    for (message, why) in wrong {
+        let mut desk = Desk::new();
+        desk.connect(1);
+        desk.admit(0);
+        desk.hear_below(message);
+        assert!(desk.closed.len() == 1 && desk.closed[0].contains(why), "{:?}", desk.closed);
+        assert!(desk.records.is_empty());
+        desk.hear_below(request(1));
+        assert!(desk.closed[1].contains("before the hello"), "{:?}", desk.closed);
+    }
+    // One that has seen a newer hub, one that calls itself otherwise, and one that nobody has named.
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.admit(2);
+    assert!(desk.closed[0].contains("epoch 2"), "{:?}", desk.closed);
+    desk.hear_below(hello_of(SellerId(5), 0));
+    assert!(desk.closed[1].contains("node 5"), "{:?}", desk.closed);
+    desk.steward.handle_child_message(SellerId(6), hello_of(SellerId(6), 0), &desk.now).unwrap();
+    desk.act();
+    assert!(desk.closed[2].contains("not below"), "{:?}", desk.closed);
+}
+
+#[test]
+fn law_1_a_node_below_gives_back_only_what_it_was_given() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.admit(0);
+    desk.give(0, 300);
+    desk.hear_below(ToHub::Need { request: 1, variety: AIRTIME, count: 40 });
+    let offers =
+        desk.below.iter().filter_map(|m| if let ToNode::Offer(offer) = m { Some(*offer) } else { None });
+    let offers: Vec<_> = offers.collect();
+    assert_eq!(offers.iter().map(|offer| offer.span.len()).sum::<u32>(), 40);
+    let [given, ..] = offers[..] else { panic!("it was given something") };
+    let back = |number, start, generation| {
+        let span = crate::ids::Span { start, ..given.span };
+        let (bytes, request) = (span.len() * crate::stock::PIN_RECORD_BYTES as u32, 0);
+        let (stream, settled_below) = (Stream::Bulk, number);
+        ToHub::Offer(Offer { stream, number, settled_below, request, span, generation, bytes, ..given })
+    };
+    // Before this node knows that it was taken, it waits.
+    let made = desk.records.len();
+    desk.hear_below(back(1, given.span.start, given.generation + 1));
+    assert_eq!(desk.records.len(), made);
+    desk.hear_below(ToHub::Answer { stream: Stream::Bulk, number: given.number, accepted: true });
+    let taken = |desk: &Desk, accepted: bool| {
+        let last = desk.records.last();
+        match last {
+            Some(Record::Below { step: TransferStep::Received(_), .. }) => accepted,
+            Some(Record::Below { step: TransferStep::Refused(_), .. }) => !accepted,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(taken(&desk, true), "the whole of it, with its checksum");
+    // Again, and something that it never had.
+    desk.hear_below(back(2, given.span.start, given.generation + 5));
+    assert!(taken(&desk, false));
+    let mut stray = back(3, given.span.start, given.generation + 6);
+    if let ToHub::Offer(offer) = &mut stray {
+        (offer.span.start, offer.span.end) = (0, 1);
+        offer.bytes = crate::stock::PIN_RECORD_BYTES as u32;
+    }
+    desk.hear_below(stray);
+    assert!(taken(&desk, false));
+    let mut ledger = Ledger::default();
+    desk.records.iter().for_each(|record| ledger.apply(record, |_, _| {}).unwrap());
+    assert_eq!(
+        ledger.below[&CHILD].pieces().map(|piece| piece.span.len()).sum::<u32>(),
+        40 - given.span.len()
+    );
 }

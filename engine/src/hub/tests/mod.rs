@@ -493,7 +493,10 @@ fn a_manager_is_in_the_registry_after_a_restart_and_what_is_closed_stays_so() {
     // One name names one of them.
     assert!(matches!(bench.command(add("kiosks")), Err(CommandError::NodeName)));
     assert!(matches!(bench.command(add("east")), Err(CommandError::NodeName)));
-    assert!(matches!(bench.command(Command::AddNode { name: "kiosks".into() }), Err(CommandError::NodeName)));
+    assert!(matches!(
+        bench.command(Command::AddNode { name: "kiosks".into(), below: None }),
+        Err(CommandError::NodeName)
+    ));
     let set = |state| Command::SetManager { name: "kiosks".into(), state };
     bench.command(set(State::Suspended)).unwrap();
     let digest = bench.hub.registry().digest();
