@@ -49,6 +49,11 @@ impl PieceBelow {
 }
 
 impl Below {
+    /// Books read back from a checkpoint, to which the pieces come.
+    pub(super) fn with(taken: Taken, given: [Given; 2]) -> Self {
+        Self { given, taken, pieces: BTreeMap::new() }
+    }
+
     /// Takes in the next step of a transfer on the link.
     ///
     /// # Errors

@@ -170,9 +170,7 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
     }
     for _ in 0..if says_below { from.u64()? } else { 0 } {
         let node = SellerId(from.u32()?);
-        let mut below = Below::default();
-        below.taken = from.taken()?;
-        below.given = [from.given()?, from.given()?];
+        let mut below = Below::with(from.taken()?, [from.given()?, from.given()?]);
         for _ in 0..from.u64()? {
             below.insert(PieceBelow::of(&from.transfer()?.0));
         }

@@ -349,7 +349,7 @@ impl Node {
                 StewardAction::Acknowledged { position } => {
                     self.shipping.handle_acknowledged(Position(position));
                 }
-                StewardAction::Place(_) => {}
+                StewardAction::Place(_) | StewardAction::Children => {}
                 StewardAction::Service(service) => {
                     for Worker { seller, held, .. } in &mut self.workers {
                         seller.handle_service(service, held);
@@ -359,7 +359,6 @@ impl Node {
                 StewardAction::Drop(fault) => panic!("the hub broke the protocol: {fault}"),
                 StewardAction::SendBelow { node, message } => self.to_below.push_back((node, message)),
                 StewardAction::CloseBelow { node, why } => panic!("{node:?} broke the protocol: {why}"),
-                StewardAction::Children => {}
             }
         }
         let shipment = self.shipping.poll(now.monotonic_ms).map_err(BookkeeperError::from)?;

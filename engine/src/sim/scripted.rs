@@ -52,6 +52,9 @@ struct Net {
     offers: u32,
 }
 
+/// Low mark, target, high mark.
+type Marks = (u64, u64, u64);
+
 /// What came of a vend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sale {
@@ -68,7 +71,7 @@ impl Net {
     }
 
     /// The same, where each node may be below one before it.
-    fn tree(levels: &[(Option<usize>, (u64, u64, u64))], pins: u32, seed: u64) -> Self {
+    fn tree(levels: &[(Option<usize>, Marks)], pins: u32, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let now = Now { monotonic_ms: 1_000, unix_ms: 1_800_000_000_000 };
         let (hub_disk, store) = (Arc::new(HeapDisk::new()), MemoryStore::new());

@@ -480,8 +480,8 @@ impl<D: Disk> Steward<D> {
             }
             ToNode::Farewell => self.leave = Leave::Taken,
             ToNode::OldCopy => return Err(StewardError::OldCopy),
-            ToNode::Children(children) => self.take_children(children, now)?,
-            ToNode::Below { node, message } => self.hear_for_child(node, *message),
+            ToNode::Children(children) => self.take_children(&children, now)?,
+            ToNode::Below { node, message } => self.hear_for_child(node, &message),
             // It has offered nothing in the other stream, and waits for nobody's progress.
             // Questions about sequences are the workers'.
             ToNode::Answer { .. } | ToNode::Progress { .. } | ToNode::Asked { .. } | ToNode::Told { .. } => {}

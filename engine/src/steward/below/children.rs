@@ -13,7 +13,6 @@ use crate::registry::TerminalKey;
 use crate::steward::{Steward, StewardAction, StewardError};
 use crate::stock::NodeKeys;
 use crate::time::Now;
-use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 impl<D: Disk> Steward<D> {
@@ -31,12 +30,12 @@ impl<D: Disk> Steward<D> {
     /// The hub says which nodes are below this one.
     pub(in crate::steward) fn take_children(
         &mut self,
-        listed: Arc<Vec<link::Child>>,
+        listed: &[link::Child],
         now: &Now,
     ) -> Result<(), StewardError> {
         let is_draining = self.draining;
         let mut said = Vec::new();
-        for listed in &*listed {
+        for listed in listed {
             let Some(child) = self.children.by_node.get(&listed.node).filter(|child| child.is_greeted())
             else {
                 continue;
@@ -45,7 +44,7 @@ impl<D: Disk> Steward<D> {
                 said.push((listed.node, listed.standing));
             }
         }
-        self.list_children(&listed);
+        self.list_children(listed);
         for (node, standing) in said {
             if standing == ChildStanding::Closed {
                 self.send_below(node, link::ToNode::Closed);

@@ -200,9 +200,7 @@ impl<D: Disk> Steward<D> {
             return Ok(Err(ChildFault::HelloMissing));
         }
         let done = match message {
-            ToHub::Need { request, variety, count } => {
-                self.hear_need(node, request, variety, count, now).map_err(Into::into)
-            }
+            ToHub::Need { request, variety, count } => self.hear_need(node, request, variety, count, now),
             ToHub::Urgent { request, variety } => self.hear_urgent(node, request, variety, now),
             ToHub::Progress { stream, number, bytes } => {
                 let done = child.givers[stream as usize].handle_progress(number, bytes);

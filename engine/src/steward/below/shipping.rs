@@ -100,10 +100,10 @@ impl<D: Disk> Steward<D> {
     }
 
     /// The hub says something to a node below.
-    pub(in crate::steward) fn hear_for_child(&mut self, node: SellerId, message: ToNode) {
+    pub(in crate::steward) fn hear_for_child(&mut self, node: SellerId, message: &ToNode) {
         let Some(child) = self.children.by_node.get_mut(&node) else { return };
         let is_greeted = child.hello.is_some();
-        match message {
+        match *message {
             ToNode::JournalAcked { position } => {
                 child.archived = Some(position);
                 // If this answers the hello and not the range, the node ships that again.
