@@ -338,7 +338,7 @@ impl Front {
     }
 }
 
-fn say_bye(stream: &mut TcpStream, reason: ByeReason) {
+pub(super) fn say_bye(stream: &mut TcpStream, reason: ByeReason) {
     let mut frame = [0; CONTROL_BYTES_MAX];
     let bye = Bye { reason, wait_ms: BUSY_WAIT_MS, addresses: Addresses::default() };
     let length = encode_bye(&bye, &mut frame);
@@ -347,7 +347,7 @@ fn say_bye(stream: &mut TcpStream, reason: ByeReason) {
 }
 
 /// Whom a limit counts: an IPv4 address or an IPv6 network.
-fn source_of(address: SocketAddr) -> IpAddr {
+pub(super) fn source_of(address: SocketAddr) -> IpAddr {
     match address.ip().to_canonical() {
         IpAddr::V6(ip) => {
             let network = u128::from(ip) & !u128::from(u64::MAX);
@@ -358,7 +358,7 @@ fn source_of(address: SocketAddr) -> IpAddr {
 }
 
 /// Whether the error is of a connection that was gone before it was accepted.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use wire::link::LinkError;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(in crate::net) enum Fault {
     /// Without a word, or the connection broke.
     #[error("the other end closed the connection")]
     Closed,

@@ -25,7 +25,9 @@ mod tests;
 mod uplink;
 mod uplink_attempt;
 
+pub(in crate::net) use fault::Fault;
 pub use keyring::{Keyring, LinkKey};
+pub(in crate::net) use pipe::Pipe;
 pub use server::{LinkServer, LinkServerHandle};
 pub use uplink::{Uplink, UplinkHandle, UplinkIdentity};
 pub use wire::link::Role;

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use zeroize::Zeroizing;
 
-pub(super) struct Pipe {
+pub(in crate::net) struct Pipe {
     stream: TcpStream,
     /// What was read and not consumed is `start..end`. It holds opened messages for a while, and those may hold keys.
     input: Zeroizing<Vec<u8>>,
@@ -16,15 +16,15 @@ pub(super) struct Pipe {
     output: Vec<u8>,
     sent: usize,
     /// There may be something to read.
-    pub(super) readable: bool,
+    pub(in crate::net) readable: bool,
     /// There may be room to write.
-    pub(super) writable: bool,
+    pub(in crate::net) writable: bool,
     /// Since when the system takes nothing, though there is something to write.
     blocked_since_ms: Option<u64>,
 }
 
 impl Pipe {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(in crate::net) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             input: Zeroizing::default(),
@@ -38,22 +38,22 @@ impl Pipe {
         }
     }
 
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
+    pub(in crate::net) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
     /// What was read and not consumed yet.
-    pub(super) fn unread(&mut self) -> &mut [u8] {
+    pub(in crate::net) fn unread(&mut self) -> &mut [u8] {
         &mut self.input[self.start..self.end]
     }
 
-    pub(super) fn consume(&mut self, bytes: usize) {
+    pub(in crate::net) fn consume(&mut self, bytes: usize) {
         self.start += bytes;
         debug_assert!(self.start <= self.end);
     }
 
     /// Reads once; how many bytes came, 0 when there is nothing for now.
-    pub(super) fn read(&mut self) -> Result<usize, Fault> {
+    pub(in crate::net) fn read(&mut self) -> Result<usize, Fault> {
         if !self.readable {
             return Ok(0);
         }
@@ -77,7 +77,7 @@ impl Pipe {
     }
 
     /// Where to append what is to be written.
-    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+    pub(in crate::net) fn output(&mut self) -> &mut Vec<u8> {
         if self.sent == self.output.len() {
             self.output.clear();
             self.sent = 0;
@@ -86,12 +86,12 @@ impl Pipe {
     }
 
     /// Bytes that wait to be written.
-    pub(super) fn unsent(&self) -> usize {
+    pub(in crate::net) fn unsent(&self) -> usize {
         self.output.len() - self.sent
     }
 
     /// Writes at most `bytes_max` of what waits; how many bytes went, 0 when the system takes nothing for now.
-    pub(super) fn write(&mut self, bytes_max: usize, now_ms: u64) -> Result<usize, Fault> {
+    pub(in crate::net) fn write(&mut self, bytes_max: usize, now_ms: u64) -> Result<usize, Fault> {
         let end = self.output.len().min(self.sent.saturating_add(bytes_max));
         if !self.writable || self.sent == end {
             return Ok(0);
@@ -116,13 +116,13 @@ impl Pipe {
     }
 
     /// Since when the system has taken nothing, in monotonic milliseconds; `None` when it takes what there is.
-    pub(super) fn blocked_since_ms(&self) -> Option<u64> {
+    pub(in crate::net) fn blocked_since_ms(&self) -> Option<u64> {
         self.blocked_since_ms
     }
 
     /// Tries to get rid of what waits, and says that no more will come. Keep the stream a moment: unread bytes would
     /// reset the connection and take the last words with them.
-    pub(super) fn finish(mut self, now_ms: u64) -> Option<TcpStream> {
+    pub(in crate::net) fn finish(mut self, now_ms: u64) -> Option<TcpStream> {
         // More would be read here only to be thrown away, but for the sake of those words.
         self.start = 0;
         self.end = 0;
