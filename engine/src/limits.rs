@@ -55,6 +55,15 @@ pub const BACK_OFF_MIN_MS: u32 = 200;
 /// A terminal waits at most this long between attempts to connect, in milliseconds.
 pub const BACK_OFF_MAX_MS: u32 = 10_000;
 
+/// Terminals' sessions on one connection of a host connection manager; more are told to come back.
+pub const CARRIED_SESSIONS_MAX: usize = 65_536;
+/// Bytes on their way to a host connection manager beyond which nothing more is read from it.
+pub const CARRIER_UNSENT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one carried session that wait to be taken in; a terminal that sends more is ended.
+pub const CARRIED_INPUT_BYTES_MAX: usize = 32 * 1024;
+/// Connections of host connection managers on their way to one worker.
+pub const CARRIERS_ARRIVING_MAX: usize = 256;
+
 /// How often either connection of a link is pinged, in milliseconds.
 pub const LINK_PING_MS: u64 = 5_000;
 /// A link on which nothing came, or went though it should, for so long is cut; in milliseconds.

@@ -50,7 +50,7 @@ impl Site {
 
     /// Adds a node; its join token.
     pub(crate) fn admit(&self, name: &str) -> Result<String> {
-        match done(&self.hub_data(), &Request::AddNode { name: name.to_owned() })? {
+        match done(&self.hub_data(), &Request::AddNode { name: name.to_owned(), relay: false })? {
             Reply::Node { token, .. } => Ok(token),
             other => Err(format!("a node was to be added: {other:?}").into()),
         }

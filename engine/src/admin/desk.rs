@@ -63,12 +63,19 @@ fn try_answer(
             Reply::Varieties { varieties: registry.varieties().map(VarietyRow::of).collect() }
         }
         Request::AddVariety(row) => added(office.command(Command::AddVariety(row.to_variety()))?),
-        Request::AddNode { name } => match office.command(Command::AddNode { name })? {
-            Done::Node { seller, node_key } => {
-                Reply::Node { seller: seller.0, token: JoinToken { seller, node_key }.to_string() }
+        Request::AddNode { name, relay } => {
+            let command = if relay { Command::AddManager { name } } else { Command::AddNode { name } };
+            match office.command(command)? {
+                Done::Node { seller, node_key } => {
+                    Reply::Node { seller: seller.0, token: JoinToken { seller, node_key }.to_string() }
+                }
+                other => unreachable!("a new node is answered by it, not {other:?}"),
             }
-            other => unreachable!("a new node is answered by it, not {other:?}"),
-        },
+        }
+        Request::SetManager { name, state } => {
+            office.command(Command::SetManager { name, state })?;
+            Reply::Changed { added: 0, changed: 1 }
+        }
         Request::Drain { node, on } => {
             office.drain(&node, on)?;
             Reply::Changed { added: 0, changed: 1 }

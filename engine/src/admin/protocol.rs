@@ -70,6 +70,16 @@ pub enum Request {
     AddNode {
         /// Its name.
         name: String,
+        /// Whether it is a host connection manager that relays, which has no stock.
+        #[serde(default)]
+        relay: bool,
+    },
+    /// Whether servers let in a host connection manager that relays.
+    SetManager {
+        /// Its name.
+        name: String,
+        /// Whether they do.
+        state: State,
     },
     /// A node goes offline, or not.
     Drain {

@@ -6,6 +6,7 @@ mod buy;
 mod clock;
 mod config;
 mod files;
+mod hcm;
 mod lost;
 mod moves;
 mod nodes;
@@ -75,6 +76,8 @@ enum Command {
     Hub(HubArgs),
     /// Run a server.
     Server(NodeArgs),
+    /// Run a host connection manager.
+    Hcm(NodeArgs),
     /// The nodes below the hub.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -191,6 +194,17 @@ enum NodeCommand {
         /// Write the token into this new file instead.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// It is a host connection manager that relays: it has no stock.
+        #[arg(long)]
+        relay: bool,
+    },
+    /// Let servers have a relaying host connection manager or not: active, suspended or closed.
+    State {
+        /// Its name.
+        name: String,
+        /// Its state from now on; closed is for good.
+        #[arg(value_enum)]
+        state: StateArg,
     },
     /// Declare a node lost, for good: what it held is in doubt until its late journal or an operator settles it.
     Lost {
@@ -536,11 +550,12 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { code::USAGE } else { code::OK }.into();
         }
     };
-    let usual = if matches!(cli.command, Command::Up(_) | Command::Hub(_) | Command::Server(_)) {
-        LevelFilter::INFO
-    } else {
-        LevelFilter::WARN
-    };
+    let usual =
+        if matches!(cli.command, Command::Up(_) | Command::Hub(_) | Command::Server(_) | Command::Hcm(_)) {
+            LevelFilter::INFO
+        } else {
+            LevelFilter::WARN
+        };
     let wanted = std::env::var("PINWHEEL_LOG").ok().and_then(|level| level.parse().ok());
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -561,6 +576,7 @@ pub fn main() -> ExitCode {
         Command::Moves { count } => office.moves(count),
         Command::Explain { number } => office.explain(number),
         Command::Server(args) => nodes::server(&office, &args),
+        Command::Hcm(args) => hcm::hcm(&office, &args),
         Command::Node(command) => office.node(command),
         Command::Buy(args) => buy::buy(&office, &args),
         Command::Intake(args) => office.intake(args),

@@ -141,8 +141,11 @@ impl Caller {
     }
 
     pub(super) fn node(&self, command: NodeCommand) -> Result<(), Exit> {
-        let (name, out) = match command {
-            NodeCommand::Add { name, out } => (name, out),
+        let (name, out, relay) = match command {
+            NodeCommand::Add { name, out, relay } => (name, out, relay),
+            NodeCommand::State { name, state } => {
+                return self.changed(&Request::SetManager { name, state: state.into() });
+            }
             NodeCommand::Lost { node, yes } => return self.node_lost(node, yes),
             NodeCommand::Doubts { node, open } => return self.node_doubts(node, open),
             NodeCommand::Settle(args) => return self.node_settle(args),
@@ -151,18 +154,19 @@ impl Caller {
         if let Some(path) = out.as_deref().filter(|path| path.exists()) {
             return Err(Exit::no(format!("{} exists: name a new file", path.display())));
         }
-        let (seller, token) = match self.request(&Request::AddNode { name }, None)? {
+        let (seller, token) = match self.request(&Request::AddNode { name, relay }, None)? {
             Reply::Node { seller, token } => (seller, token),
             other => return Err(unexpected(other)),
         };
         if let Some(path) = &out {
             files::write_new(path, &format!("{token}\n"))?;
         }
+        let what = if relay { "host connection manager" } else { "seller" };
         match (self.json, out) {
             (true, Some(path)) => say_json(&serde_json::json!({ "seller": seller, "token_file": path })),
             (true, None) => say_json(&serde_json::json!({ "seller": seller, "token": token })),
             (false, Some(path)) => {
-                say(&format!("seller {seller} added; its join token is in {}\n", path.display()));
+                say(&format!("{what} {seller} added; its join token is in {}\n", path.display()));
             }
             (false, None) => say(&format!("{token}\n")),
         }
@@ -245,6 +249,6 @@ impl From<StateArg> for State {
     }
 }
 
-fn word(state: State) -> String {
+pub(super) fn word(state: State) -> String {
     format!("{state:?}").to_lowercase()
 }

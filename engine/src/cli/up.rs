@@ -20,7 +20,7 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
     let levels = Levels::new(low.into(), target.into(), u64::from(target) * 2)
         .map_err(|_| Exit::usage("--low is at most --target, and --target at least 1"))?;
     let data = &caller.data;
-    prepare(data)?;
+    prepare(Some(data))?;
     let workers = workers.map_or_else(|| default_workers(servers.into()), usize::from);
     let connections_max = connections_max() / usize::from(servers);
     let mut selling = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
         let (listener, address) = listen(SocketAddr::new(first.ip(), port))?;
         addresses.push(address);
         let levels = levels.into();
-        selling.push(Selling { listener, clear, workers, connections_max, levels });
+        selling.push(Selling { listener, links: None, clear, workers, connections_max, levels });
     }
     let segment_bytes = u64::from(segment_mib) << 20;
     let options = Options::whole(data, selling, segment_bytes, clock, random, fatal);

@@ -24,6 +24,8 @@ pub struct Books {
     pub dealers: BTreeMap<u32, Dealer>,
     /// By id.
     pub terminals: BTreeMap<TerminalId, TerminalRow>,
+    /// By number, of those of nodes.
+    pub managers: BTreeMap<SellerId, ManagerRow>,
     /// By id.
     pub nodes: BTreeMap<SellerId, NodeRow>,
     /// By id.
@@ -56,6 +58,7 @@ impl Books {
             Change::Variety(row) => _ = self.varieties.insert(row.id, row.clone()),
             Change::Dealer(row) => _ = self.dealers.insert(row.id, row.clone()),
             Change::Terminal(row) => _ = self.terminals.insert(row.id, row.clone()),
+            Change::Manager(row) => _ = self.managers.insert(row.id, row.clone()),
             Change::Node(row) => _ = self.nodes.insert(row.seller, row.clone()),
             Change::Batch(row) => _ = self.batches.insert(row.batch, row.clone()),
             Change::Block(row) => _ = self.blocks.insert(row.properties.block, *row),
@@ -85,6 +88,8 @@ pub enum Change {
     Dealer(Dealer),
     /// A terminal.
     Terminal(TerminalRow),
+    /// A host connection manager that relays.
+    Manager(ManagerRow),
     /// A node.
     Node(NodeRow),
     /// A batch.
@@ -162,6 +167,19 @@ pub struct TerminalRow {
     /// The key of that epoch, wrapped under the hub's key for terminals.
     pub wrapped_key: WrappedKey,
     /// Whether it may sell.
+    pub state: State,
+}
+
+/// A host connection manager that relays, with its key sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagerRow {
+    /// Its number, never given to another, nor to a node.
+    pub id: SellerId,
+    /// What operators call it; no node is called so.
+    pub name: String,
+    /// Its node key, wrapped as a node's.
+    pub wrapped_key: WrappedKey,
+    /// Whether servers let it in.
     pub state: State,
 }
 

@@ -1,6 +1,6 @@
 //! What operators ask of the hub.
 
-use super::books::{BatchRow, BlockRow, Change, Fate, NodeRow, PieceRow, Place, TerminalRow};
+use super::books::{BatchRow, BlockRow, Change, Fate, ManagerRow, NodeRow, PieceRow, Place, TerminalRow};
 use super::doubts::Spent;
 use super::node::{Node, wrap_node_key};
 use super::orders::{OrderRow, OrderState};
@@ -8,7 +8,9 @@ use super::{Hub, HubError, Output, Store};
 use crate::disk::Disk;
 use crate::ids::{BatchId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
 use crate::intake::Delivery;
-use crate::registry::{Dealer, Registry, RegistryError, State, Terminal, TerminalKey, Variety};
+use crate::registry::{
+    Dealer, MANAGER_NAME_BYTES_MAX, Manager, Registry, RegistryError, State, Terminal, TerminalKey, Variety,
+};
 use crate::stock::{BLOCK_PINS_MAX, segment::block_path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -79,6 +81,18 @@ pub enum Command {
     AddNode {
         /// What operators will call it.
         name: String,
+    },
+    /// Add a host connection manager that relays, active.
+    AddManager {
+        /// What operators will call it.
+        name: String,
+    },
+    /// Set whether servers let a host connection manager in.
+    SetManager {
+        /// Its name.
+        name: String,
+        /// Whether they do.
+        state: State,
     },
     /// Have a node go offline, which gives its stock back first; or not.
     Drain {
@@ -231,9 +245,12 @@ pub enum CommandError {
     /// Nobody writes order files to this supplier.
     #[error("no order file goes to supplier {0:?}: it has none, or nothing runs that would write it")]
     NotResent(String),
-    /// A node's name is taken, missing or too long.
+    /// A node's or manager's name is taken, missing or too long.
     #[error("a node needs a name of 1 to 40 bytes that no other has")]
     NodeName,
+    /// There is no such manager.
+    #[error("no host connection manager that relays is called {0}")]
+    NoSuchManager(String),
     /// A node that is there is not lost.
     #[error("{0} is connected, so it is not lost: drain it instead [node_connected]")]
     NodeConnected(String),
@@ -311,6 +328,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Command::CancelOrder(number) => self.cancel_order(number),
             Command::FinishOrder(number) => self.finish_order(number),
             Command::AddNode { name } => self.add_node(name, random)?,
+            Command::AddManager { name } => self.add_manager(name, random),
+            Command::SetManager { name, state } => self.set_manager(&name, state),
             Command::Drain { node, on } => self.drain_node(node, on),
             Command::Lose { node, spent } => self.lose_node(node, &spent),
             Command::WriteOff { node, variety, spans, note } => {
@@ -525,8 +544,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         name: String,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Result<Done, CommandError>, HubError> {
-        let taken = self.books.nodes.values().any(|node| node.name == name);
-        if taken || name.is_empty() || name.len() > NODE_NAME_BYTES_MAX {
+        if !self.is_free_name(&name) {
             return Ok(Err(CommandError::NodeName));
         }
         let seller = SellerId(self.books.counters.seller);
@@ -551,6 +569,44 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.counters_changed = true;
         self.change(Change::Node(row));
         Ok(Ok(Done::Node { seller, node_key }))
+    }
+
+    /// Adds a host connection manager that relays: a row of the registry, because every server must know its key.
+    fn add_manager(&mut self, name: String, random: &mut dyn FnMut(&mut [u8])) -> Result<Done, CommandError> {
+        if !self.is_free_name(&name) {
+            return Err(CommandError::NodeName);
+        }
+        let id = SellerId(self.books.counters.seller);
+        let manager = Manager { id, name, key: new_key(random), state: State::Active };
+        self.put_manager(manager.clone())?;
+        self.books.counters.seller += 1;
+        self.counters_changed = true;
+        Ok(Done::Node { seller: id, node_key: manager.key })
+    }
+
+    fn set_manager(&mut self, name: &str, state: State) -> Result<Done, CommandError> {
+        let manager = self.registry.managers().find(|manager| manager.name == name).cloned();
+        let mut manager = manager.ok_or_else(|| CommandError::NoSuchManager(name.to_owned()))?;
+        may_become(manager.state, state)?;
+        manager.state = state;
+        self.put_manager(manager)?;
+        Ok(Done::State)
+    }
+
+    fn put_manager(&mut self, manager: Manager) -> Result<(), CommandError> {
+        Arc::make_mut(&mut self.registry).put_manager(manager.clone())?;
+        self.registry_changed = true;
+        let Manager { id, name, key, state } = manager;
+        let wrapped_key = wrap_node_key(&self.keys, id, key.expose());
+        self.change(Change::Manager(ManagerRow { id, name, wrapped_key, state }));
+        Ok(())
+    }
+
+    /// Whether a new node or manager may be called so.
+    fn is_free_name(&self, name: &str) -> bool {
+        let is_taken = self.books.nodes.values().any(|node| node.name == name)
+            || self.registry.managers().any(|manager| manager.name == name);
+        !is_taken && (1..=NODE_NAME_BYTES_MAX).contains(&name.len())
     }
 
     fn change_terminal(&mut self, terminal: &Terminal) {
@@ -579,4 +635,4 @@ const ROWS_MAX: u32 = 100_000;
 /// Most blocks reserved at once.
 const BLOCKS_MAX: u32 = 1 << 20;
 /// Longest name of a node, in bytes.
-const NODE_NAME_BYTES_MAX: usize = 40;
+const NODE_NAME_BYTES_MAX: usize = MANAGER_NAME_BYTES_MAX;

@@ -14,7 +14,7 @@ use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
 use crate::link::{Report, ToHub, ToNode};
 use crate::policy::{Churn, Remainder, SalesRate};
-use crate::registry::{Delta, Registry, Terminal, TerminalKey};
+use crate::registry::{Delta, Manager, Registry, Terminal, TerminalKey};
 use crate::stock::NodeKeys;
 use crate::stock::segment::{BLOCK_DIRECTORY, parse_block_name};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -580,7 +580,12 @@ fn registry_of(books: &Books, keys: &NodeKeys) -> Result<Registry, HubError> {
     }
     let varieties = books.varieties.values().cloned().collect();
     let dealers = books.dealers.values().cloned().collect();
-    Ok(Registry::new(books.counters.registry_version, varieties, dealers, terminals)?)
+    let mut registry = Registry::new(books.counters.registry_version, varieties, dealers, terminals)?;
+    for row in books.managers.values() {
+        let key = TerminalKey::new(*unwrap_node_key(keys, row.id, &row.wrapped_key)?);
+        registry.put_manager(Manager { id: row.id, name: row.name.clone(), key, state: row.state })?;
+    }
+    Ok(registry)
 }
 
 /// Block files are durable before their rows: one without a row belongs to a delivery that was never committed.

@@ -80,11 +80,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
     pub(super) fn delta(&self, changes: &[Change], from: u64) -> Delta {
         let registry: &Registry = &self.registry;
         let (mut varieties, mut dealers, mut terminals) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut managers = BTreeSet::new();
         for change in changes {
             match change {
                 Change::Variety(row) => _ = varieties.insert(row.id),
                 Change::Dealer(row) => _ = dealers.insert(row.id),
                 Change::Terminal(row) => _ = terminals.insert(row.id),
+                Change::Manager(row) => _ = managers.insert(row.id),
                 _ => {}
             }
         }
@@ -95,6 +97,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             varieties: varieties.into_iter().filter_map(|id| registry.variety(id).cloned()).collect(),
             dealers: dealers.into_iter().filter_map(|id| registry.dealer(id).cloned()).collect(),
             terminals: terminals.into_iter().filter_map(|id| registry.terminal(id).cloned()).collect(),
+            managers: managers.into_iter().filter_map(|id| registry.manager(id).cloned()).collect(),
         }
     }
 

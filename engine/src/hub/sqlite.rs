@@ -4,7 +4,8 @@ mod doubts;
 mod orders;
 
 use super::books::{
-    BatchRow, BlockRow, Books, Change, Counters, Drain, MoveRow, NodeRow, PieceRow, Place, TerminalRow, Way,
+    BatchRow, BlockRow, Books, Change, Counters, Drain, ManagerRow, MoveRow, NodeRow, PieceRow, Place,
+    TerminalRow, Way,
 };
 use super::store::{Store, StoreError};
 use crate::ids::{BatchId, BlockId, KeyEpoch, OrderId, SellerId, Span, TerminalId, VarietyId};
@@ -122,6 +123,9 @@ fn write(to: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                 "INSERT OR REPLACE INTO terminal (id, dealer, key_epoch, wrapped_key, state) VALUES (?, ?, ?, ?, ?)",
             )?
             .execute(params![signed(t.id.0), t.dealer, t.key_epoch.0, t.wrapped_key, t.state as u8]),
+        Change::Manager(m) => to
+            .prepare_cached("INSERT OR REPLACE INTO manager (id, name, wrapped_key, state) VALUES (?, ?, ?, ?)")?
+            .execute(params![m.id.0, m.name, m.wrapped_key, m.state as u8]),
         Change::Node(n) => to
             .prepare_cached(
                 "INSERT INTO node (seller, name, wrapped_key, bulk_given, urgent_given, journal_acked, returns_taken, \
@@ -273,6 +277,11 @@ fn read_books(from: &Connection) -> Result<Books, StoreError> {
                 id,
                 TerminalRow { id, dealer, key_epoch, wrapped_key: row.get(3)?, state: state(row.get(4)?)? },
             ))
+        })?,
+        managers: table(from, "SELECT id, name, wrapped_key, state FROM manager", |row| {
+            let id = SellerId(row.get(0)?);
+            let (name, wrapped_key) = (row.get(1)?, row.get(2)?);
+            Ok((id, ManagerRow { id, name, wrapped_key, state: state(row.get(3)?)? }))
         })?,
         nodes: table(
             from,
@@ -457,7 +466,7 @@ fn unsigned(number: i64) -> u64 {
 }
 
 /// Each brings the tables from one version, kept in `user_version`, to the next. None is ever changed once released.
-const MIGRATIONS: &[&str] = &[BOOKS, MOVES, orders::MIGRATION, doubts::MIGRATION];
+const MIGRATIONS: &[&str] = &[BOOKS, MOVES, orders::MIGRATION, doubts::MIGRATION, MANAGERS];
 
 const BOOKS: &str = "
     CREATE TABLE hub (
@@ -525,6 +534,15 @@ const BOOKS: &str = "
         settled INTEGER CHECK ((settled IS NULL) = (node IS NULL)),
         PRIMARY KEY (block, first)
     ) STRICT, WITHOUT ROWID;
+";
+
+const MANAGERS: &str = "
+    CREATE TABLE manager (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        wrapped_key BLOB NOT NULL,
+        state INTEGER NOT NULL
+    ) STRICT;
 ";
 
 const MOVES: &str = "

@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::registry::{Registry, State};
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,6 +24,23 @@ use wire::frame::FRAME_BYTES_MAX;
 use wire::message::Addresses;
 use wire::session::{Acceptor, HANDSHAKE_BYTES, Hello, SellerSession};
 use zeroize::Zeroizing;
+
+/// A carried terminal's hello, on its way from its home worker.
+pub(super) struct CarriedHello {
+    pub(super) worker: usize,
+    /// The manager's connection at that worker, and the session's number on it.
+    pub(super) carrier: u64,
+    pub(super) number: u32,
+    pub(super) hello: Hello,
+}
+
+/// What came of it, on its way back.
+pub(super) struct Shaken {
+    pub(super) carrier: u64,
+    pub(super) number: u32,
+    /// The session and the handshake frame; `None`: the terminal does not know its key.
+    pub(super) made: Option<Box<(SellerSession, [u8; HANDSHAKE_BYTES])>>,
+}
 
 /// A connection whose terminal knows its key, on its way to its home worker.
 pub(super) struct Arrival {
@@ -39,9 +56,20 @@ pub(super) struct Arrival {
 /// # Errors
 /// What the system says, for instance that the address is in use.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    listen_on(address, None)
+}
+
+/// The same on one network device, by its name, if one is named.
+///
+/// # Errors
+/// As [`listen`], and that there is no such device.
+pub fn listen_on(address: SocketAddr, device: Option<&str>) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if let Some(device) = device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -65,6 +93,11 @@ impl FrontHandle {
         self.send(Message::Stop);
     }
 
+    /// Works out a carried terminal's handshake.
+    pub(super) fn shake(&self, hello: CarriedHello) {
+        self.send(Message::Shake(Box::new(hello)));
+    }
+
     fn send(&self, message: Message) {
         if self.messages.send(message).is_ok() {
             self.waker.wake();
@@ -74,6 +107,7 @@ impl FrontHandle {
 
 enum Message {
     Registry(Arc<Registry>),
+    Shake(Box<CarriedHello>),
     Stop,
 }
 
@@ -105,6 +139,7 @@ pub struct Front {
 /// Where a worker takes its new connections.
 struct Home {
     arrivals: Arc<ArrayQueue<Arrival>>,
+    shaken: Arc<SegQueue<Shaken>>,
     wake: Box<dyn Wake>,
 }
 
@@ -138,9 +173,11 @@ impl Front {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         // Registries are few, and the front always takes them.
         let (sender, messages) = unbounded();
-        let homes = workers
-            .iter()
-            .map(|worker| Home { arrivals: Arc::clone(&worker.arrivals), wake: Box::new(worker.clone()) });
+        let homes = workers.iter().map(|worker| Home {
+            arrivals: Arc::clone(&worker.arrivals),
+            shaken: Arc::clone(&worker.shaken),
+            wake: Box::new(worker.clone()),
+        });
         let front = Self {
             poll,
             listener,
@@ -170,13 +207,16 @@ impl Front {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
-            match self.poll.poll(&mut events, Some(Duration::from_millis(TURN_MS_MAX))) {
+            let wait_ms = if self.messages.is_empty() { TURN_MS_MAX } else { 0 };
+            match self.poll.poll(&mut events, Some(Duration::from_millis(wait_ms))) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
-            for message in self.messages.try_iter() {
+            // Handshakes are long: those of carried terminals and the others have their turns.
+            for message in self.messages.try_iter().take(MESSAGES_PER_TURN) {
                 match message {
                     Message::Registry(registry) => self.registry = registry,
+                    Message::Shake(hello) => self.shake_carried(&hello),
                     Message::Stop => {
                         self.pending.drain().for_each(|(_, mut pending)| {
                             say_bye(&mut pending.stream, ByeReason::Stopping);
@@ -257,7 +297,8 @@ impl Front {
         }
     }
 
-    fn shake_hands(&mut self, token: usize, length: usize, hello: &Hello, now_ms: u64) {
+    /// Answers a hello; `None`: the terminal does not know its key, or is not known.
+    fn answer(&self, hello: &Hello) -> Option<(SellerSession, [u8; HANDSHAKE_BYTES])> {
         let known = self.registry.terminal(hello.terminal);
         let known = known
             .filter(|known| known.key_epoch == hello.key_epoch && known.state == State::Active)
@@ -271,12 +312,27 @@ impl Front {
         let mut random = Zeroizing::new([0; 32]);
         (self.random)(&mut *random);
         let mut answer = [0; HANDSHAKE_BYTES];
-        let Ok((session, answered)) = self.acceptor.accept(hello, &psk, &random, &mut answer) else {
+        let (session, _) = self.acceptor.accept(hello, &psk, &random, &mut answer).ok()?;
+        Some((session, answer))
+    }
+
+    fn shake_carried(&self, hello: &CarriedHello) {
+        let made = self.answer(&hello.hello).map(Box::new);
+        if made.is_none() {
+            count(&self.stats.rejected);
+        }
+        let &CarriedHello { worker, carrier, number, .. } = hello;
+        self.homes[worker].shaken.push(Shaken { carrier, number, made });
+        self.homes[worker].wake.wake();
+    }
+
+    fn shake_hands(&mut self, token: usize, length: usize, hello: &Hello, now_ms: u64) {
+        let Some((session, answer)) = self.answer(hello) else {
             return self.reject(token, ErrorCode::Authentication, now_ms);
         };
         let Some(mut pending) = self.take(token) else { return };
         // An empty socket buffer takes such a small frame whole.
-        let answered = pending.stream.write_all(&answer[..answered]);
+        let answered = pending.stream.write_all(&answer);
         if answered.is_err() || self.poll.registry().deregister(&mut pending.stream).is_err() {
             return;
         }
@@ -366,6 +422,8 @@ const LISTENER: Token = Token(usize::MAX - 1);
 /// Tokens of connections go round long after the first is gone.
 const TOKENS: usize = usize::MAX / 2;
 const EVENTS_MAX: usize = 1024;
+/// Messages taken before connections have their turn.
+const MESSAGES_PER_TURN: usize = 64;
 /// How often it looks for what is overdue, in milliseconds.
 const TURN_MS_MAX: u64 = 100;
 /// How long it waits when the system has no room for another connection, in milliseconds.

@@ -8,6 +8,8 @@
 //! Clock and randomness are handed in. Front and workers block the thread that they are given; the ends of links, and a relay,
 //! start one each.
 
+mod carriers;
+mod carrying;
 mod front;
 pub mod link;
 mod meddler;
@@ -19,11 +21,11 @@ mod sessions;
 mod stats;
 mod worker;
 
-pub use front::{Front, FrontHandle, listen};
+pub use front::{Front, FrontHandle, listen, listen_on};
 pub use meddler::{Honest, Meddler};
 pub use seats::Seats;
 pub use stats::Stats;
-pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort};
+pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort, carry_to};
 
 use crate::ids::TerminalId;
 use crate::time::Now;

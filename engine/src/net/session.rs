@@ -7,9 +7,22 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use wire::session::SellerSession;
 
-/// A connection with a session on it.
+/// How a session's bytes come and go.
+pub(super) enum Line {
+    /// Over a connection of its own, which has a seat.
+    Socket(TcpStream, #[expect(dead_code, reason = "it is held, and free when this is dropped")] Seat),
+    /// Carried, on a manager's connection under this number.
+    Carried {
+        /// The key of the connection.
+        carrier: u64,
+        /// The session's number on it.
+        number: u32,
+    },
+}
+
+/// A terminal's session.
 pub(super) struct Session {
-    pub(super) stream: TcpStream,
+    line: Line,
     pub(super) wire: SellerSession,
     pub(super) dealer: u32,
     pub(super) phase: Phase,
@@ -30,7 +43,6 @@ pub(super) struct Session {
     pub(super) heard_ms: u64,
     /// Since when the terminal takes nothing.
     pub(super) stalled_since_ms: Option<u64>,
-    _seat: Seat,
 }
 
 /// How far a session has come.
@@ -56,34 +68,41 @@ pub(super) enum Received {
 }
 
 impl Session {
-    pub(super) fn new(
-        stream: TcpStream,
-        wire: SellerSession,
-        dealer: u32,
-        input: Vec<u8>,
-        now_ms: u64,
-        seat: Seat,
-    ) -> Self {
+    pub(super) fn new(line: Line, wire: SellerSession, input: Vec<u8>, now_ms: u64) -> Self {
         Self {
-            stream,
+            readable: matches!(line, Line::Socket(..)),
+            line,
             wire,
-            dealer,
+            dealer: 0,
             phase: Phase::Welcomed,
             input,
             output: Vec::new(),
             sent: 0,
             waiting_bytes: 0,
-            readable: true,
             ended: false,
             listed: false,
             heard_ms: now_ms,
             stalled_since_ms: None,
-            _seat: seat,
         }
     }
 
     pub(super) fn terminal(&self) -> TerminalId {
         self.wire.terminal()
+    }
+
+    /// The connection that carries it, and its number there; `None`: it has a connection of its own.
+    pub(super) fn carrier(&self) -> Option<(u64, u32)> {
+        match self.line {
+            Line::Socket(..) => None,
+            Line::Carried { carrier, number } => Some((carrier, number)),
+        }
+    }
+
+    /// Hands over what may leave, of a carried session.
+    pub(super) fn take_output(&mut self, put: impl FnOnce(&[u8])) {
+        put(&self.output[self.sent..]);
+        self.output.clear();
+        self.sent = 0;
     }
 
     /// Adds bytes that may leave.
@@ -114,8 +133,9 @@ impl Session {
 
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
+        let Line::Socket(stream, _) = &mut self.line else { return Received::Nothing };
         loop {
-            return match self.stream.read(buffer) {
+            return match stream.read(buffer) {
                 Ok(0) => Received::End,
                 Ok(bytes) => {
                     // A short read empties the socket; what comes later makes a new event, but for the end, which has
@@ -133,13 +153,14 @@ impl Session {
         }
     }
 
-    /// Writes as much as the terminal takes now.
+    /// Writes as much as the terminal takes now, on a connection of its own.
     ///
     /// # Errors
     /// The connection is gone.
     pub(super) fn flush(&mut self, now_ms: u64) -> io::Result<()> {
-        while self.has_unsent() {
-            match self.stream.write(&self.output[self.sent..]) {
+        let Line::Socket(stream, _) = &mut self.line else { return Ok(()) };
+        while self.sent < self.output.len() {
+            match stream.write(&self.output[self.sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     self.sent += bytes;
@@ -158,7 +179,7 @@ impl Session {
         self.sent = 0;
         if self.phase == Phase::Closing {
             // The terminal may have closed first: then there is nothing to shut.
-            let _ = self.stream.shutdown(Shutdown::Write);
+            let _ = stream.shutdown(Shutdown::Write);
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ pub struct Stats {
     pub logins: AtomicU64,
     /// Sessions that are logged in now.
     pub sessions: AtomicU64,
+    /// Connections of host connection managers that carry sessions here now.
+    pub carriers: AtomicU64,
     /// Sessions ended because of what the terminal sent, or because it read nothing.
     pub faults: AtomicU64,
     /// Requests taken in.

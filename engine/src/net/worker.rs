@@ -3,9 +3,11 @@
 //! Each turn: let go what has become durable and write it, take in messages and new connections, read what is ready and ask
 //! the seller, hand the records over, let go and write what depends on none of them.
 
-use super::front::Arrival;
+use super::carriers::Carriers;
+use super::front::{Arrival, FrontHandle, Shaken};
+use super::link::{CarryTo, CarryingArrival};
 use super::meddler::Meddler;
-use super::session::{Phase, Received, Session};
+use super::session::{Line, Phase, Received, Session};
 use super::sessions::Sessions;
 use super::stats::{Stats, count};
 use super::{Clock, WAKE, Waker};
@@ -13,16 +15,16 @@ use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
 use crate::limits::{
-    ARRIVALS_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, LOOKUPS_MAX, OUTBOX_BYTES_MAX, READ_BYTES_MAX,
-    RECORDS_PER_REQUEST_MAX, REST_MS, SESSION_WAITING_BYTES_MAX, STALL_MS_MAX, STOP_MS_MAX, WAIT_MS,
-    WORKER_MESSAGES_MAX,
+    ARRIVALS_MAX, CARRIERS_ARRIVING_MAX, IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, LOOKUPS_MAX,
+    OUTBOX_BYTES_MAX, READ_BYTES_MAX, RECORDS_PER_REQUEST_MAX, REST_MS, SESSION_WAITING_BYTES_MAX,
+    STALL_MS_MAX, STOP_MS_MAX, WAIT_MS, WORKER_MESSAGES_MAX,
 };
 use crate::pool::Range;
 use crate::registry::{Registry, State};
 use crate::seller::{Asker, Lookup, Sealed, Seller, Service};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -52,6 +54,9 @@ pub enum WorkerMessage<S> {
 /// Reaches a worker from any thread.
 pub struct WorkerHandle<S> {
     pub(super) arrivals: Arc<ArrayQueue<Arrival>>,
+    /// Handshakes of carried terminals; as many as the worker has asked for.
+    pub(super) shaken: Arc<SegQueue<Shaken>>,
+    carriers: Arc<ArrayQueue<Box<CarryingArrival>>>,
     messages: Sender<WorkerMessage<S>>,
     waker: Waker,
 }
@@ -67,8 +72,9 @@ impl<S> WorkerHandle<S> {
 
 impl<S> Clone for WorkerHandle<S> {
     fn clone(&self) -> Self {
-        let Self { arrivals, messages, waker } = self;
-        Self { arrivals: arrivals.clone(), messages: messages.clone(), waker: waker.clone() }
+        let Self { arrivals, shaken, carriers, messages, waker } = self;
+        let (arrivals, shaken, carriers) = (arrivals.clone(), shaken.clone(), carriers.clone());
+        Self { arrivals, shaken, carriers, messages: messages.clone(), waker: waker.clone() }
     }
 }
 
@@ -78,10 +84,22 @@ impl<S: Send + Sync + 'static> Wake for WorkerHandle<S> {
     }
 }
 
+/// Takes managers' connections to the workers that they call.
+pub fn carry_to<S: Send + Sync + 'static>(workers: Vec<WorkerHandle<S>>) -> CarryTo {
+    Box::new(move |arrival| {
+        let Some(worker) = workers.get(arrival.worker()) else { return Err(arrival) };
+        worker.carriers.push(arrival)?;
+        worker.waker.wake();
+        Ok(())
+    })
+}
+
 /// Where a worker listens, made before the worker, because its records need somebody to wake.
 pub struct WorkerPort<S> {
-    poll: Poll,
+    pub(super) poll: Poll,
     arrivals: Arc<ArrayQueue<Arrival>>,
+    pub(super) shaken: Arc<SegQueue<Shaken>>,
+    pub(super) carriers: Arc<ArrayQueue<Box<CarryingArrival>>>,
     messages: Receiver<WorkerMessage<S>>,
 }
 
@@ -95,8 +113,16 @@ impl<S> WorkerPort<S> {
         let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKE)?));
         let arrivals = Arc::new(ArrayQueue::new(ARRIVALS_MAX));
         let (sender, messages) = bounded(WORKER_MESSAGES_MAX);
-        let handle = WorkerHandle { arrivals: Arc::clone(&arrivals), messages: sender, waker };
-        Ok((Self { poll, arrivals, messages }, handle))
+        let (shaken, carriers) = (Arc::default(), Arc::new(ArrayQueue::new(CARRIERS_ARRIVING_MAX)));
+        let port = Self { poll, arrivals, shaken, carriers, messages };
+        let handle = WorkerHandle {
+            arrivals: Arc::clone(&port.arrivals),
+            shaken: Arc::clone(&port.shaken),
+            carriers: Arc::clone(&port.carriers),
+            messages: sender,
+            waker,
+        };
+        Ok((port, handle))
     }
 }
 
@@ -113,32 +139,44 @@ pub struct Reports {
 
 /// Sells to its terminals. [`Worker::run`] is its thread.
 pub struct Worker<S, M> {
-    port: WorkerPort<S>,
-    seller: Seller<S>,
+    pub(super) port: WorkerPort<S>,
+    pub(super) seller: Seller<S>,
     sender: RecordSender,
-    sessions: Sessions<M>,
-    reports: Reports,
+    pub(super) sessions: Sessions<M>,
+    pub(super) carriers: Carriers,
+    /// Handshakes that the front is working out.
+    pub(super) shaking: usize,
+    pub(super) front: FrontHandle,
+    /// Between how many workers the terminals are spread.
+    pub(super) workers: usize,
+    pub(super) reports: Reports,
     /// Questions for the history, which may be asked when so many records are durable.
     lookups: VecDeque<(u64, Lookup)>,
-    stats: Arc<Stats>,
+    pub(super) stats: Arc<Stats>,
     clock: Clock,
-    buffer: Box<[u8]>,
+    pub(super) buffer: Box<[u8]>,
+    /// The batch of carried frames that is being taken in.
+    pub(super) batch: Vec<u8>,
     /// Records that could be handed over when this turn began: by now at least as many less those made since.
     room: usize,
     /// The slot that is looked at next for what is overdue.
     sweep_at: usize,
     sweep_due_ms: u64,
-    stop_by_ms: Option<u64>,
+    pub(super) stop_by_ms: Option<u64>,
 }
 
 impl<S: Sealed, M: Meddler> Worker<S, M> {
-    /// A worker without sessions. `sender` wakes `port`; `meddler` is [`Honest`](super::Honest) but in tests.
+    /// A worker without sessions, one of `workers`. `sender` wakes `port`; `front` works out the handshakes of carried
+    /// terminals; `meddler` is [`Honest`](super::Honest) but in tests.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "one owner hands it everything once")]
     pub fn new(
         port: WorkerPort<S>,
         seller: Seller<S>,
         sender: RecordSender,
         reports: Reports,
+        front: FrontHandle,
+        workers: usize,
         stats: Arc<Stats>,
         clock: Clock,
         meddler: M,
@@ -148,11 +186,16 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             seller,
             sender,
             sessions: Sessions::new(Arc::clone(&stats), meddler),
+            carriers: Carriers::default(),
+            shaking: 0,
+            front,
+            workers,
             reports,
             lookups: VecDeque::new(),
             stats,
             clock,
             buffer: vec![0; BUFFER_BYTES].into(),
+            batch: Vec::new(),
             room: 0,
             sweep_at: 0,
             sweep_due_ms: 0,
@@ -173,6 +216,10 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                 polled => polled?,
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
+                if event.token().0 >= CARRIERS {
+                    self.carriers.handle_event(event.token().0 - CARRIERS, event);
+                    continue;
+                }
                 let Some(key) = self.sessions.key_at(event.token().0) else { continue };
                 let Some(session) = self.sessions.session(key) else { continue };
                 // Nearly every event says that it is writable.
@@ -195,7 +242,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     }
 
     fn timeout(&self) -> Duration {
-        if self.sessions.ready() > 0 && self.may_read() {
+        if (self.sessions.ready() > 0 || self.carriers.is_pressing()) && self.may_read() {
             return Duration::ZERO;
         }
         let now_ms = (self.clock)().monotonic_ms;
@@ -210,6 +257,8 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
         self.flush(now);
         self.take_messages(now);
         self.take_arrivals(now);
+        self.take_carriers(now);
+        self.read_carriers(now);
         self.read_ready(now);
         if self.seller.next_timeout().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
             self.seller.handle_timeout(now, &mut self.sessions);
@@ -223,6 +272,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     }
 
     fn take_messages(&mut self, now: &Now) {
+        let version = self.seller.registry().version();
         for message in self.port.messages.try_iter() {
             let (seller, sessions) = (&mut self.seller, &mut self.sessions);
             match message {
@@ -246,34 +296,42 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                 }
             }
         }
+        if self.seller.registry().version() != version {
+            self.recheck_carriers(now);
+        }
     }
 
     fn take_arrivals(&mut self, now: &Now) {
         while let Some(arrival) = self.port.arrivals.pop() {
-            let Arrival { mut stream, session: wire, unread, seat } = arrival;
+            let Arrival { mut stream, session, unread, seat } = arrival;
             let token = Token(self.sessions.next_slot());
             let interest = Interest::READABLE | Interest::WRITABLE;
             if let Err(error) = self.port.poll.registry().register(&mut stream, token, interest) {
                 tracing::warn!("a connection is lost: {error}");
                 continue;
             }
-            let (terminal, key_epoch) = (wire.terminal(), wire.key_epoch());
-            let session = Session::new(stream, wire, 0, unread, now.monotonic_ms, seat);
-            let key = self.sessions.insert(session);
+            let line = Line::Socket(stream, seat);
+            let key = self.sessions.insert(Session::new(line, session, unread, now.monotonic_ms));
             if self.stop_by_ms.is_some() {
                 self.sessions.dismiss(key, ByeReason::Stopping, WAIT_MS, now.monotonic_ms);
                 continue;
             }
-            if recheck(key, &mut self.seller, &mut self.sessions, now) {
-                let welcome = self.seller.welcome(terminal, key_epoch);
-                self.sessions.send(key, 0, &Reply::Welcome(Box::new(welcome)));
-                self.sessions.list(key);
-            }
+            self.welcome(key, now);
+        }
+    }
+
+    pub(super) fn welcome(&mut self, key: u64, now: &Now) {
+        if recheck(key, &mut self.seller, &mut self.sessions, now)
+            && let Some(session) = self.sessions.session(key)
+        {
+            let welcome = self.seller.welcome(session.wire.terminal(), session.wire.key_epoch());
+            self.sessions.send(key, 0, &Reply::Welcome(Box::new(welcome)));
+            self.sessions.list(key);
         }
     }
 
     /// Whether there is room for the records and replies of one more request.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.stop_by_ms.is_none()
             && self.room.saturating_sub(RECORDS_PER_REQUEST_MAX) > self.unpushed()
             && self.sessions.outbox.waiting_bytes() < OUTBOX_BYTES_MAX
@@ -304,6 +362,9 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
         let must_wait = session.has_unsent() || session.waiting_bytes > SESSION_WAITING_BYTES_MAX;
         if session.phase != Phase::Closing && (must_wait || self.stop_by_ms.is_some()) {
             return;
+        }
+        if session.carrier().is_some() {
+            return self.take_carried(key, now);
         }
         let held = session.input.len();
         self.buffer[..held].copy_from_slice(&session.input);
@@ -339,7 +400,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     }
 
     /// Takes frames from the front of the buffer, as far as there is room; returns how many bytes it took.
-    fn take_frames(&mut self, key: u64, end: usize, now: &Now) -> usize {
+    pub(super) fn take_frames(&mut self, key: u64, end: usize, now: &Now) -> usize {
         let mut at = 0;
         while at + HEADER_BYTES <= end && self.has_room() {
             let Some(session) = self.sessions.session(key) else { break };
@@ -442,6 +503,13 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     fn flush(&mut self, now: &Now) {
         while let Some(key) = self.sessions.poll_touched() {
             let Some(session) = self.sessions.session(key) else { continue };
+            if let Some((carrier, number)) = session.carrier() {
+                session.take_output(|frames| self.carriers.put(carrier, number, frames));
+                if session.phase == Phase::Closing {
+                    self.close(key);
+                    continue;
+                }
+            }
             if session.flush(now.monotonic_ms).is_err() {
                 self.close(key);
                 continue;
@@ -451,6 +519,9 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                 self.sessions.list(key);
             }
         }
+        for (carrier, fault) in self.carriers.flush(now.monotonic_ms) {
+            self.end_carrier(carrier, &fault, now);
+        }
     }
 
     /// Ends what is overdue, a part of the sessions at a time.
@@ -459,6 +530,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             return;
         }
         self.sweep_due_ms = now.monotonic_ms + SWEEP_MS;
+        self.sweep_carriers(now);
         let slots = self.sessions.slots();
         for _ in 0..slots.div_ceil(SWEEPS_PER_ROUND) {
             self.sweep_at = (self.sweep_at + 1) % slots;
@@ -478,7 +550,8 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                 Phase::Welcomed if silent_ms > LOGIN_MS_MAX => {
                     self.sessions.fault(key, ErrorCode::Timeout, now.monotonic_ms);
                 }
-                Phase::LoggedIn if silent_ms > IDLE_MS_MAX => {
+                // Whether a carried terminal is there its manager sees.
+                Phase::LoggedIn if silent_ms > IDLE_MS_MAX && session.carrier().is_none() => {
                     self.end(key);
                     self.sessions.dismiss(key, ByeReason::Idle, 0, now.monotonic_ms);
                 }
@@ -490,12 +563,15 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     }
 
     /// The seller forgets what a session waits for.
-    fn end(&mut self, key: u64) {
+    pub(super) fn end(&mut self, key: u64) {
         self.seller.handle_closed(key);
     }
 
-    fn close(&mut self, key: u64) {
+    pub(super) fn close(&mut self, key: u64) {
         self.end(key);
+        if let Some((carrier, number)) = self.sessions.session(key).and_then(|session| session.carrier()) {
+            self.carriers.finish(carrier, number);
+        }
         self.sessions.remove(key);
     }
 
@@ -505,6 +581,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             self.sender.durable() < self.seller.made() || self.sessions.outbox.waiting_bytes() > 0;
         let time_is_up = now.monotonic_ms >= by_ms;
         if !in_flight || time_is_up {
+            self.end_carriers(now);
             for at in 0..self.sessions.slots() {
                 if let Some(key) = self.sessions.key_at(at) {
                     self.sessions.dismiss(key, ByeReason::Stopping, WAIT_MS, now.monotonic_ms);
@@ -536,6 +613,8 @@ const BUFFER_BYTES: usize = 2 * READ_BYTES_MAX;
 /// Events taken at once, and so sales handed over at once: few enough that what the system keeps of their sockets is still
 /// in the processor's cache when they are read, and when their replies leave.
 const EVENTS_MAX: usize = 256;
+/// Tokens from here on are of managers' connections.
+pub(super) const CARRIERS: usize = usize::MAX / 2;
 /// How often a part of the sessions is looked at for what is overdue, in milliseconds.
 const SWEEP_MS: u64 = 100;
 /// How many such parts there are.

@@ -16,11 +16,13 @@ mod acquiring;
 mod backlog;
 mod bookkeeping;
 mod committing;
+mod downlinks;
 mod failure;
 mod hub;
 mod hub_node;
 mod join;
 mod office;
+mod relay_node;
 mod segment_writing;
 mod seller_node;
 mod stewarding;
@@ -30,9 +32,11 @@ mod tests;
 pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
 pub use office::{
-    Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, Move, NodeStatus, NotDone,
-    Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus, WaitingStatus, Which,
+    Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, ManagerStatus, Move, NodeStatus,
+    NotDone, Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus, WaitingStatus,
+    Which,
 };
+pub use relay_node::{RelayDesk, RelayNode, RelayNodeOptions, RelayStatus};
 
 use crate::commit::Wake;
 use crate::disk::lock::DirLock;
@@ -111,6 +115,8 @@ pub enum Upstream {
 pub struct Selling {
     /// Where terminals connect.
     pub listener: TcpListener,
+    /// Where host connection managers connect, if any may.
+    pub links: Option<TcpListener>,
     /// Whether terminals may talk in clear.
     pub clear: bool,
     /// Worker threads, at least 1.

@@ -3,6 +3,7 @@
 use super::backlog::Backlog;
 use super::bookkeeping::{self, BookkeepingHandle, BookkeepingMessage};
 use super::committing::{self, CommittingHandle};
+use super::downlinks::{self, Managers};
 use super::hub_node::HubNode;
 use super::join::{join, join_here};
 use super::office::Standing;
@@ -15,7 +16,7 @@ use crate::ids::SellerId;
 use crate::journal::{Journal, JournalOptions, JournalReader, Space};
 use crate::ledger::Bookkeeper;
 use crate::limits::{DRY_SIGNALS_MAX, LOOKUPS_MAX};
-use crate::net::link::LinkKey;
+use crate::net::link::{LinkKey, LinkServerHandle};
 use crate::net::{
     Clock, Front, FrontHandle, Meddler, Random, Reports, Seats, Stats, Worker, WorkerHandle, WorkerMessage,
     WorkerPort, home,
@@ -42,6 +43,8 @@ pub(super) struct SellerDesk {
     pub(super) seller: SellerId,
     /// Where terminals connect, if it sells.
     pub(super) address: Option<SocketAddr>,
+    /// Where host connection managers connect, if any may.
+    pub(super) links: Option<SocketAddr>,
     pub(super) bookkeeping: Sender<BookkeepingMessage>,
     pub(super) stats: Arc<Stats>,
     pub(super) seats: Option<Seats>,
@@ -53,6 +56,8 @@ pub(super) struct SellerDesk {
 struct SellingThreads {
     front: (FrontHandle, JoinHandle<()>),
     workers: Vec<(WorkerHandle<Content<MappedDisk>>, JoinHandle<()>)>,
+    /// The connections of host connection managers, if any may come.
+    downlinks: Option<LinkServerHandle>,
     stewarding: StewardingHandle,
 }
 
@@ -101,6 +106,7 @@ pub(super) fn start<M: Meddler>(
     let stats = Arc::<Stats>::default();
     let workers = selling.as_ref().map_or(0, |selling| selling.workers);
     let address = selling.as_ref().and_then(|selling| selling.listener.local_addr().ok());
+    let links = selling.as_ref().and_then(|selling| selling.links.as_ref()?.local_addr().ok());
     let ports = (0..workers).map(|_| WorkerPort::new()).collect::<Result<Vec<_>, _>>();
     let (ports, handles): (Vec<_>, Vec<_>) = ports.map_err(Failure::Poll)?.into_iter().unzip();
 
@@ -131,13 +137,13 @@ pub(super) fn start<M: Meddler>(
                 random,
             )
             .map_err(Failure::Poll)?;
-            Ok((steward, windows, front, front_handle, seats))
+            Ok((steward, windows, front, front_handle, seats, selling.links))
         })
         .transpose()?;
 
     let mut selling = None;
     let mut seats = None;
-    if let Some((steward, windows, front, front_handle, taken)) = prepared {
+    if let Some((steward, windows, front, front_handle, taken, links)) = prepared {
         seats = Some(taken);
         let mut worker_threads = Vec::new();
         for (worker, (port, windows)) in ports.into_iter().zip(windows).enumerate() {
@@ -146,13 +152,27 @@ pub(super) fn start<M: Meddler>(
             let (registry, library) = (Arc::clone(steward.registry()), steward.library());
             let seller = Seller::new(seller_id, registry, library, windows, Arc::clone(&space));
             let reports = Reports { worker, dry: dry_in.clone(), lookups: lookups_in.clone() };
-            let worker_thread =
-                Worker::new(port, seller, sender, reports, Arc::clone(&stats), clock, meddler(worker));
+            let worker_thread = Worker::new(
+                port,
+                seller,
+                sender,
+                reports,
+                front_handle.clone(),
+                workers,
+                Arc::clone(&stats),
+                clock,
+                meddler(worker),
+            );
             worker_threads.push((
                 handle.clone(),
                 spawn("worker", fatal, move || worker_thread.run().map_err(Failure::Poll)),
             ));
         }
+        let managers = Managers::default();
+        managers.registry(steward.registry());
+        let downlinks = links
+            .map(|links| downlinks::start(links, &managers, handles.clone(), clock, random))
+            .transpose()?;
         let (node, key) = (joined.seller, LinkKey::of(&joined.keys()));
         let stewarding = stewarding::start(
             steward,
@@ -163,13 +183,14 @@ pub(super) fn start<M: Meddler>(
             dry,
             handles.clone(),
             front_handle.clone(),
+            managers,
             Arc::clone(&standing),
             clock,
             random,
             fatal,
         )?;
         let front = (front_handle, spawn("front", fatal, move || front.run().map_err(Failure::Poll)));
-        selling = Some(SellingThreads { front, workers: worker_threads, stewarding });
+        selling = Some(SellingThreads { front, workers: worker_threads, downlinks, stewarding });
     }
     drop((dry_in, lookups_in));
     // When nothing runs, nobody can say what the hub knows.
@@ -188,6 +209,7 @@ pub(super) fn start<M: Meddler>(
     let desk = SellerDesk {
         seller: seller_id,
         address,
+        links,
         bookkeeping: bookkeeping.sender(),
         stats,
         seats,
@@ -203,7 +225,10 @@ impl SellerNode {
     /// journal is reported, a checkpoint is written.
     pub(super) fn stop(self) {
         let Self { selling, committing, bookkeeping } = self;
-        if let Some(SellingThreads { front, workers, stewarding }) = selling {
+        if let Some(SellingThreads { front, workers, downlinks, stewarding }) = selling {
+            if let Some(downlinks) = downlinks {
+                downlinks.stop();
+            }
             front.0.stop();
             let _ = front.1.join();
             for (handle, _) in &workers {

@@ -1,6 +1,7 @@
 //! The steward's thread: the link with the hub, transfers, lanes, and the shipping of the journal.
 
 use super::committing::Prepared;
+use super::downlinks::Managers;
 use super::office::Standing;
 use super::segment_writing::{SegmentWriter, Written};
 use super::{Failure, Nudge, spawn};
@@ -58,6 +59,7 @@ pub(super) fn start(
     dry: Receiver<(usize, VarietyId)>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
+    managers: Managers,
     standing: Arc<Standing>,
     clock: Clock,
     random: Random,
@@ -89,6 +91,7 @@ pub(super) fn start(
         connection: None,
         workers,
         front,
+        managers,
         standing,
         tick_at_ms: 0,
         clock,
@@ -109,6 +112,7 @@ struct Desk {
     connection: Option<u64>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
+    managers: Managers,
     standing: Arc<Standing>,
     tick_at_ms: u64,
     clock: Clock,
@@ -249,6 +253,7 @@ impl Desk {
                     for worker in &self.workers {
                         worker.send(WorkerMessage::Registry(Arc::clone(&registry)));
                     }
+                    self.managers.registry(&registry);
                     self.front.registry(registry);
                 }
                 StewardAction::Service(service) => {

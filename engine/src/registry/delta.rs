@@ -2,7 +2,7 @@
 //!
 //! Nothing is ever removed from a registry, so a delta is a set of rows as they are from now on.
 
-use super::{Dealer, Registry, RegistryError, Terminal, Variety};
+use super::{Dealer, Manager, Registry, RegistryError, Terminal, Variety};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 use zeroize::Zeroizing;
@@ -23,13 +23,16 @@ pub struct Delta {
     pub dealers: Vec<Dealer>,
     /// Terminals, as they are then.
     pub terminals: Vec<Terminal>,
+    /// Managers, as they are then.
+    #[serde(default)]
+    pub managers: Vec<Manager>,
 }
 
 impl Delta {
     /// How many rows it brings.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.varieties.len() + self.dealers.len() + self.terminals.len()
+        self.varieties.len() + self.dealers.len() + self.terminals.len() + self.managers.len()
     }
 }
 
@@ -68,6 +71,9 @@ impl Registry {
             self.put_dealer(dealer.clone())?;
         }
         self.put_terminals(&delta.terminals)?;
+        for manager in &delta.managers {
+            self.put_manager(manager.clone())?;
+        }
         self.version = delta.to;
         if self.digest() == delta.digest { Ok(()) } else { Err(DeltaError::Digest) }
     }
@@ -125,6 +131,17 @@ impl Digest for Terminal {
     }
 }
 
+impl Digest for Manager {
+    fn digest(&self) -> u64 {
+        let mut row = Zeroizing::new(vec![4]);
+        row.extend_from_slice(&self.id.0.to_le_bytes());
+        text(&mut row, self.name.as_bytes());
+        row.extend_from_slice(self.key.expose());
+        row.push(self.state as u8);
+        xxh3_64(&row)
+    }
+}
+
 fn text(row: &mut Vec<u8>, text: &[u8]) {
     row.extend_from_slice(&(text.len() as u64).to_le_bytes());
     row.extend_from_slice(text);
@@ -135,7 +152,7 @@ mod tests {
     use super::super::tests::sample;
     use super::super::{State, TerminalKey};
     use super::*;
-    use crate::ids::{KeyEpoch, TerminalId};
+    use crate::ids::{KeyEpoch, SellerId, TerminalId};
 
     fn changed(registry: &Registry) -> (Registry, Delta) {
         let mut next = registry.clone();
@@ -149,6 +166,10 @@ mod tests {
             Terminal { id: TerminalId(1_000), dealer: 77, key_epoch: KeyEpoch(1), key, state: State::Active };
         next.put_variety(variety.clone()).unwrap();
         next.put_dealer(dealer.clone()).unwrap();
+        let key = TerminalKey::new([4; 32]);
+        let manager = Manager { id: SellerId(9), name: "west".into(), key, state: State::Active };
+        next.put_manager(Manager { name: "east".into(), ..manager.clone() }).unwrap();
+        next.put_manager(manager.clone()).unwrap();
         let before = Terminal { key_epoch: KeyEpoch(0), ..new.clone() };
         next.put_terminals(&[before, old.clone(), new.clone()]).unwrap();
         next.set_version(registry.version() + 1);
@@ -159,6 +180,7 @@ mod tests {
             varieties: vec![variety],
             dealers: vec![dealer],
             terminals: vec![new, old],
+            managers: vec![manager],
         };
         (next, delta)
     }
@@ -201,7 +223,9 @@ mod tests {
             next.dealers().cloned().collect(),
             next.terminals().iter().rev().cloned().collect(),
         );
-        assert_eq!(made.unwrap().digest(), next.digest());
+        let mut made = made.unwrap();
+        next.managers().for_each(|manager| made.put_manager(manager.clone()).unwrap());
+        assert_eq!(made.digest(), next.digest());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The registry: dealers, terminals, varieties and keys in one versioned value, mastered at the hub and replicated to
-//! every seller.
+//! The registry: dealers, terminals, varieties, relaying managers and keys in one versioned value, mastered at the hub and
+//! replicated to every seller.
 //!
 //! A registry cannot be built in a wrong state: codes and (product, face value) pairs are unique, every text fits its
 //! field and charset, every terminal has its dealer. A node keeps its copy as one sealed file ([`sealed`]).
@@ -11,7 +11,7 @@ pub use delta::{Delta, DeltaError};
 
 use delta::Digest;
 
-use crate::ids::{IdMap, KeyEpoch, TerminalId, VarietyId};
+use crate::ids::{IdMap, KeyEpoch, SellerId, TerminalId, VarietyId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +27,7 @@ pub struct Registry {
     dealers: BTreeMap<u32, Dealer>,
     /// Sorted by id: a million of them must stay cheap to copy.
     terminals: Vec<Terminal>,
+    managers: BTreeMap<SellerId, Manager>,
     by_face: IdMap<(u32, u64), VarietyId>,
     /// See [`Registry::digest`].
     digest: u64,
@@ -82,6 +83,17 @@ impl Registry {
     #[must_use]
     pub fn terminals(&self) -> &[Terminal] {
         &self.terminals
+    }
+
+    /// All host connection managers that relay, by number.
+    pub fn managers(&self) -> impl ExactSizeIterator<Item = &Manager> {
+        self.managers.values()
+    }
+
+    /// The host connection manager with this number.
+    #[must_use]
+    pub fn manager(&self, id: SellerId) -> Option<&Manager> {
+        self.managers.get(&id)
     }
 
     /// The variety with this id.
@@ -193,6 +205,21 @@ impl Registry {
         self.add_dealer(dealer).inspect_err(|_| {
             let _ = self.add_dealer(old);
         })
+    }
+
+    /// Puts a manager in the place of the one with its number, or adds it.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; nothing changed then.
+    pub fn put_manager(&mut self, manager: Manager) -> Result<(), RegistryError> {
+        if manager.name.is_empty() || manager.name.len() > MANAGER_NAME_BYTES_MAX {
+            return Err(RegistryError::ManagerName { bytes_max: MANAGER_NAME_BYTES_MAX });
+        }
+        self.digest = self.digest.wrapping_add(manager.digest());
+        if let Some(old) = self.managers.insert(manager.id, manager) {
+            self.digest = self.digest.wrapping_sub(old.digest());
+        }
+        Ok(())
     }
 
     /// Puts each terminal in the place of the one with its id, or adds it.
@@ -318,6 +345,20 @@ pub struct Terminal {
     pub state: State,
 }
 
+/// A host connection manager that relays: every server may carry its terminals' sessions. It holds no stock and no journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manager {
+    /// Its number, of those of sellers.
+    #[serde(with = "SellerNumber")]
+    pub id: SellerId,
+    /// What operators call it: 1 to 40 bytes of UTF-8.
+    pub name: String,
+    /// Its node key.
+    pub key: TerminalKey,
+    /// Whether servers let it in.
+    pub state: State,
+}
+
 /// The secret that a terminal and its sellers share; wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TerminalKey(Zeroizing<[u8; 32]>);
@@ -415,6 +456,12 @@ pub enum RegistryError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A manager's name is missing or too long.
+    #[error("a manager's name has 1 to {bytes_max} bytes")]
+    ManagerName {
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The id names another dealer.
     #[error("dealer {0} exists already")]
     DealerExists(u32),
@@ -454,6 +501,9 @@ struct Contents {
     varieties: Vec<Variety>,
     dealers: Vec<Dealer>,
     terminals: Vec<Terminal>,
+    /// Stored registries from before there were any have none.
+    #[serde(default)]
+    managers: Vec<Manager>,
 }
 
 impl From<Registry> for Contents {
@@ -463,6 +513,7 @@ impl From<Registry> for Contents {
             varieties: registry.varieties.into_values().collect(),
             dealers: registry.dealers.into_values().collect(),
             terminals: registry.terminals,
+            managers: registry.managers.into_values().collect(),
         }
     }
 }
@@ -471,7 +522,10 @@ impl TryFrom<Contents> for Registry {
     type Error = RegistryError;
 
     fn try_from(contents: Contents) -> Result<Self, RegistryError> {
-        Self::new(contents.version, contents.varieties, contents.dealers, contents.terminals)
+        let Contents { version, varieties, dealers, terminals, managers } = contents;
+        let mut registry = Self::new(version, varieties, dealers, terminals)?;
+        managers.into_iter().try_for_each(|manager| registry.put_manager(manager))?;
+        Ok(registry)
     }
 }
 
@@ -507,6 +561,10 @@ impl<'de> Deserialize<'de> for TerminalKey {
 struct VarietyNumber(u32);
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "SellerId")]
+struct SellerNumber(u32);
+
+#[derive(Serialize, Deserialize)]
 #[serde(remote = "TerminalId")]
 struct TerminalNumber(u64);
 
@@ -527,6 +585,8 @@ enum CharsetName {
 pub const CODE_BYTES_MAX: usize = 40;
 /// Longest name of a dealer, in bytes.
 pub const DEALER_NAME_BYTES_MAX: usize = 80;
+/// Longest name of a manager, in bytes.
+pub const MANAGER_NAME_BYTES_MAX: usize = 40;
 /// Most digits after the decimal point.
 pub const CURRENCY_DIGITS_MAX: u8 = 4;
 const HEX: &[u8; 16] = b"0123456789abcdef";

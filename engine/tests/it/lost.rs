@@ -348,7 +348,7 @@ fn h07_a_server_that_was_drained_is_closed_and_the_hub_answers_for_its_sequences
         assert!(std::time::Instant::now() < by, "{}", fresh.said());
         std::thread::yield_now();
     }
-    assert!(matches!(hub.ask(&Ask::AddNode { name: "north".into() }), Answer::No { .. }));
+    assert!(matches!(hub.ask(&Ask::AddNode { name: "north".into(), relay: false }), Answer::No { .. }));
     assert!(site.admit(&hub, "next") > seller);
     hub.audit();
 }

@@ -6,6 +6,7 @@ mod damage;
 mod durable;
 mod faults;
 mod full;
+mod hcm;
 mod hostile;
 mod killed;
 mod lifecycle;

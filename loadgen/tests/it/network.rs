@@ -43,7 +43,8 @@ impl Live {
         let address = listener.local_addr().unwrap();
         let pins_all = u64::from(pins);
         let levels = Levels::new(pins_all, pins_all, pins_all).unwrap().into();
-        let selling = Selling { listener, clear: true, workers: 2, connections_max: 1000, levels };
+        let selling =
+            Selling { listener, links: None, clear: true, workers: 2, connections_max: 1000, levels };
         let options = Options::whole(&data, vec![selling], 4 << 20, clock, random, fatal).unwrap();
         let network = Network::start_with(options, meddler).unwrap();
         serve(&data, network.office().clone(), Site { stop: None }).unwrap();

@@ -481,3 +481,27 @@ fn h01_a_hello_said_twice_on_one_connection_is_answered_once() {
     assert_eq!(welcomes(bench.tell(hello.clone())), 1);
     assert_eq!(welcomes(bench.tell(hello)), 0);
 }
+
+#[test]
+fn a_manager_is_in_the_registry_after_a_restart_and_what_is_closed_stays_so() {
+    let mut bench = Bench::new(MemoryStore::new());
+    bench.furnish();
+    let add = |name: &str| Command::AddManager { name: name.into() };
+    let Done::Node { seller: id, node_key } = bench.command(add("kiosks")).unwrap() else { panic!() };
+    assert_ne!(id, NODE, "numbers are those of sellers");
+    // One name names one of them.
+    assert!(matches!(bench.command(add("kiosks")), Err(CommandError::NodeName)));
+    assert!(matches!(bench.command(add("east")), Err(CommandError::NodeName)));
+    assert!(matches!(bench.command(Command::AddNode { name: "kiosks".into() }), Err(CommandError::NodeName)));
+    let set = |state| Command::SetManager { name: "kiosks".into(), state };
+    bench.command(set(State::Suspended)).unwrap();
+    let digest = bench.hub.registry().digest();
+    let again = load(MemoryStore::with(bench.store.books()), &bench.disk).unwrap();
+    assert_eq!(again.registry().digest(), digest);
+    let manager = again.registry().manager(id).unwrap();
+    assert_eq!((manager.state, manager.key.expose()), (State::Suspended, node_key.expose()));
+    bench.command(set(State::Closed)).unwrap();
+    assert!(matches!(bench.command(set(State::Active)), Err(CommandError::Closed)));
+    let unknown = Command::SetManager { name: "nobody".into(), state: State::Active };
+    assert!(matches!(bench.command(unknown), Err(CommandError::NoSuchManager(_))));
+}

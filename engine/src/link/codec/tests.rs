@@ -116,6 +116,7 @@ fn to_node() -> impl Strategy<Value = ToNode> {
                 varieties: sample.varieties().cloned().collect(),
                 dealers: sample.dealers().cloned().collect(),
                 terminals: sample.terminals().to_vec(),
+                managers: sample.managers().cloned().collect(),
             }))
         }),
         any::<(u64, u32, u32)>().prop_map(|(recall, v, count)| ToNode::Recall {

@@ -9,9 +9,13 @@
 //!   owner ◄──events─────   └────► Line (bulk):    queue → seal → Pipe ══ TCP
 //! ```
 //!
+//! A connection that carries terminals' sessions belongs to no link: it goes to the worker that it calls as soon as its manager
+//! is proved.
+//!
 //! Control is served before bulk, in both directions. Of each link bulk moves a slice in one turn, so that no node waits for
 //! another's.
 
+mod carrying;
 mod fault;
 mod keyring;
 mod line;
@@ -25,12 +29,14 @@ mod tests;
 mod uplink;
 mod uplink_attempt;
 
-pub(in crate::net) use fault::Fault;
 pub use keyring::{Keyring, LinkKey};
-pub(in crate::net) use pipe::Pipe;
-pub use server::{LinkServer, LinkServerHandle};
+pub use server::{CarryTo, CarryingArrival, LinkServer, LinkServerHandle};
 pub use uplink::{Uplink, UplinkHandle, UplinkIdentity};
 pub use wire::link::Role;
+
+pub(super) use carrying::CarryingLine;
+pub(super) use fault::Fault;
+pub(super) use pipe::Pipe;
 
 use crate::ids::SellerId;
 use crate::limits::{

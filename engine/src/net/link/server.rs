@@ -7,7 +7,8 @@ use super::pipe::Pipe;
 use super::server_links::{Links, Partner};
 use super::{LinkEvent, LinkOptions};
 use crate::commit::Wake;
-use crate::link::{Encoded, LinkMessage, ToHub, ToNode};
+use crate::ids::SellerId;
+use crate::link::{Channel, Encoded, LinkMessage, ToHub, ToNode, from_manager_bytes_max};
 use crate::net::{Clock, Random, WAKE, Waker};
 use crate::registry::Registry;
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -19,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use wire::link::{LinkError, LinkHello, LinkInbound, LinkIntroduction, LinkSession, encode_link_error};
+use wire::link::{LinkError, LinkHello, LinkInbound, LinkIntroduction, LinkSession, Role, encode_link_error};
 use zeroize::Zeroizing;
 
 /// Serves the links of all nodes of a hub.
@@ -34,6 +35,31 @@ pub struct LinkServerHandle {
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
+/// A connection that is to carry terminals' sessions, of a manager that is proved.
+pub struct CarryingArrival {
+    pub(in crate::net) pipe: Pipe,
+    pub(in crate::net) session: LinkSession,
+    pub(in crate::net) said: LinkIntroduction,
+    pub(in crate::net) address: SocketAddr,
+}
+
+impl CarryingArrival {
+    /// The manager.
+    #[must_use]
+    pub fn manager(&self) -> SellerId {
+        self.said.node
+    }
+
+    /// The worker that it calls, from 0; there may be none of that number.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.said.workers.into()
+    }
+}
+
+/// Takes connections that carry sessions, on the links' thread; gives back what it does not take.
+pub type CarryTo = Box<dyn Fn(Box<CarryingArrival>) -> Result<(), Box<CarryingArrival>> + Send>;
+
 enum Command {
     Send(u64, ToNode),
     Close(u64, String),
@@ -41,7 +67,7 @@ enum Command {
 }
 
 impl LinkServer {
-    /// Starts the thread. `deliver` is called on it, with every event in order; it must not block.
+    /// Starts the thread. `deliver` is called on it, with every event in order; it must not block. Nothing is carried here.
     ///
     /// # Errors
     /// The system has no more of what polling or a thread needs.
@@ -49,6 +75,22 @@ impl LinkServer {
         listener: std::net::TcpListener,
         keyring: Arc<Keyring>,
         deliver: impl Fn(LinkEvent<ToHub>) + Send + 'static,
+        clock: Clock,
+        random: Random,
+        options: LinkOptions,
+    ) -> io::Result<LinkServerHandle> {
+        Self::start_carrying(listener, keyring, deliver, Box::new(Err), clock, random, options)
+    }
+
+    /// The same where terminals' sessions are carried, too: their connections go to `carry`.
+    ///
+    /// # Errors
+    /// The system has no more of what polling or a thread needs.
+    pub fn start_carrying(
+        listener: std::net::TcpListener,
+        keyring: Arc<Keyring>,
+        deliver: impl Fn(LinkEvent<ToHub>) + Send + 'static,
+        carry: CarryTo,
         clock: Clock,
         random: Random,
         options: LinkOptions,
@@ -66,6 +108,7 @@ impl LinkServer {
             listener,
             keyring,
             deliver,
+            carry,
             commands,
             arrivals: BTreeMap::new(),
             links: Links::new(options),
@@ -115,6 +158,7 @@ struct Desk<F> {
     listener: TcpListener,
     keyring: Arc<Keyring>,
     deliver: F,
+    carry: CarryTo,
     commands: Receiver<Command>,
     /// Connections that are not part of a link yet, by token: the oldest first.
     arrivals: BTreeMap<usize, Arrival>,
@@ -321,7 +365,8 @@ impl<F: Fn(LinkEvent<ToHub>)> Desk<F> {
             // A node that is not known must look like a wrong key, in every way.
             None => (self.random)(&mut *psk),
         }
-        let (session, answer) = hello.accept(&psk, &random, ToHub::bytes_max)?;
+        let limit = if said.channel == Channel::Sessions { from_manager_bytes_max } else { ToHub::bytes_max };
+        let (session, answer) = hello.accept(&psk, &random, limit)?;
         pipe.output().extend_from_slice(&answer);
         // An empty socket buffer takes such a small frame whole.
         if pipe.write(usize::MAX, now_ms)? != answer.len() {
@@ -336,6 +381,9 @@ impl<F: Fn(LinkEvent<ToHub>)> Desk<F> {
             self.arrivals.insert(token, arrival);
             return;
         };
+        if said.channel == Channel::Sessions {
+            return self.carry(arrival, now_ms);
+        }
         let other = |other: &Arrival| match &other.phase {
             Phase::Proved(_, before) if (before.node, before.link_id) == (said.node, said.link_id) => {
                 Some(*before)
@@ -364,6 +412,26 @@ impl<F: Fn(LinkEvent<ToHub>)> Desk<F> {
         );
         if let [Some(one), Some(other)] = partners {
             self.links.begin(one, other, now_ms, &self.deliver);
+        }
+    }
+
+    /// Hands a connection that is to carry sessions to whoever does that here.
+    fn carry(&mut self, arrival: Arrival, now_ms: u64) {
+        let Arrival { mut pipe, address, phase, due_ms } = arrival;
+        let Phase::Proved(session, said) = phase else { return };
+        if let Err(error) = self.poll.registry().deregister(pipe.stream()) {
+            tracing::warn!("a connection is lost: {error}");
+            return;
+        }
+        // It was not read since.
+        pipe.readable = true;
+        let arrival = Box::new(CarryingArrival { pipe, session, said, address });
+        let taken = if said.role == Role::Hcm { (self.carry)(arrival) } else { Err(arrival) };
+        if let Err(arrival) = taken {
+            let CarryingArrival { pipe, session, said, .. } = *arrival;
+            let phase = Phase::Proved(session, said);
+            let arrival = Arrival { pipe, address, due_ms, phase };
+            self.turn_away(arrival, &LinkError::OutOfOrder.into(), now_ms);
         }
     }
 

@@ -171,7 +171,7 @@ impl Desk {
         let mut pressing = false;
         if self.upstream.is_up() {
             for line in &mut self.upstream.lines {
-                pressing |= line.receive(HEARD_BYTES_MAX, &mut self.terminals, &mut self.settled, now_ms)?;
+                pressing |= line.receive(&mut self.terminals, &mut self.settled, now_ms)?;
             }
         }
         let settled = std::mem::take(&mut self.settled);
@@ -196,7 +196,8 @@ impl Desk {
         for key in keys {
             if self.stop_by_ms.is_some() {
                 self.terminals.dismiss(key, ByeReason::Stopping, WAIT_MS, now_ms);
-            } else if self.terminals.get(key).is_some_and(|terminal| matches!(terminal.phase, Phase::Waiting)) {
+            } else if self.terminals.get(key).is_some_and(|terminal| matches!(terminal.phase, Phase::Waiting))
+            {
                 // It has not asked for long: its hello is as good for the next server.
                 self.waiting.push_back((now_ms + RELAY_HOLD_MS, key));
             } else {
@@ -537,8 +538,6 @@ const BUFFER_BYTES: usize = FRAME_BYTES_MAX + 2 * READ_BYTES_MAX;
 /// Events taken at once, and so messages batched: few enough that what the system keeps of their sockets is still in the
 /// processor's cache when they are read.
 const EVENTS_MAX: usize = 256;
-/// Bytes taken from one worker in one turn.
-const HEARD_BYTES_MAX: usize = 256 * 1024;
 /// How often it looks for what is overdue, in milliseconds.
 const TURN_MS_MAX: u64 = 50;
 /// How long it waits when the system has no room for another connection, in milliseconds.

@@ -7,26 +7,22 @@ use super::RelayIdentity;
 use super::terminals::{Delivered, Terminals};
 use crate::ids::SellerId;
 use crate::limits::{RELAY_OPENS_MAX, RELAY_UNSENT_BYTES_MAX};
-use crate::link::{CarriedBatch, CarriedItems, CarriedWhat, Carrying, from_server_bytes_max};
+use crate::link::{CarriedBatch, CarriedItems, CarriedWhat, Carrying, NotUnderstood, from_server_bytes_max};
 use crate::net::Random;
-use crate::net::link::{Fault, LinkOptions, Pipe};
+use crate::net::link::{CarryingLine, Fault, LinkOptions, Pipe};
 use mio::net::TcpStream;
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
-use wire::link::{
-    Channel, LinkError, LinkHandshake, LinkInbound, LinkIntroduction, LinkSession, Role, encode_link_error,
-};
+use wire::link::{Channel, LinkError, LinkHandshake, LinkIntroduction, Role};
 use wire::session::HELLO_BYTES;
 use zeroize::Zeroizing;
 
 pub(super) struct Line {
     /// The worker that is called, from 0.
     worker: u16,
-    pipe: Pipe,
     phase: Phase,
-    batch: CarriedBatch,
+    /// Each session's terminal.
     sessions: HashMap<u32, Carried, BuildHasherDefault<NumberHasher>>,
     next_session: u32,
     /// Sessions in which the worker has said nothing.
@@ -35,9 +31,8 @@ pub(super) struct Line {
     pub(super) queue: VecDeque<(u64, u64)>,
     /// Terminals that are not read while too much waits to be sent here.
     held: VecDeque<u64>,
-    heard_ms: u64,
-    ping_at_ms: u64,
-    pings: u64,
+    /// Sessions whose terminals were lost while the worker spoke to them.
+    lost: Vec<u32>,
     options: LinkOptions,
 }
 
@@ -47,41 +42,46 @@ struct Carried {
     is_answered: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are as many as a server has workers")]
 enum Phase {
-    Connecting,
-    Shaking(Box<LinkHandshake>),
-    /// The server's open is due.
-    Shaken(Box<LinkSession>),
-    /// It has to say who carries.
-    Opened(Box<LinkSession>),
-    Up(Box<LinkSession>),
+    Connecting(Pipe),
+    Shaking(Pipe, Box<LinkHandshake>),
+    /// The worker has to say who carries.
+    Shaken(CarryingLine),
+    Up(CarryingLine),
+    /// Between two phases, and never seen.
+    Over,
 }
 
 impl Line {
     /// Begins to connect.
-    pub(super) fn new(stream: TcpStream, worker: u16, options: LinkOptions, now_ms: u64) -> Self {
+    pub(super) fn new(stream: TcpStream, worker: u16, options: LinkOptions) -> Self {
         let mut pipe = Pipe::new(stream);
         // Connected once it may be written to.
         (pipe.readable, pipe.writable) = (false, false);
         Self {
             worker,
-            pipe,
-            phase: Phase::Connecting,
-            batch: CarriedBatch::default(),
+            phase: Phase::Connecting(pipe),
             sessions: HashMap::default(),
             next_session: 1,
             unanswered: 0,
             queue: VecDeque::new(),
             held: VecDeque::new(),
-            heard_ms: now_ms,
-            ping_at_ms: now_ms + options.ping_ms,
-            pings: 0,
+            lost: Vec::new(),
             options,
         }
     }
 
-    pub(super) fn pipe(&mut self) -> &mut Pipe {
-        &mut self.pipe
+    /// What polling found.
+    pub(super) fn handle_event(&mut self, readable: bool, writable: bool) {
+        match &mut self.phase {
+            Phase::Connecting(pipe) | Phase::Shaking(pipe, _) => {
+                pipe.readable |= readable;
+                pipe.writable |= writable;
+            }
+            Phase::Shaken(line) | Phase::Up(line) => line.handle_event(readable, writable),
+            Phase::Over => {}
+        }
     }
 
     /// Goes on with the handshake; what the worker says of itself once it has.
@@ -93,15 +93,12 @@ impl Line {
         now_ms: u64,
     ) -> Result<Option<Carrying>, Fault> {
         loop {
-            match &mut self.phase {
-                Phase::Connecting => {
-                    if !self.pipe.writable {
-                        return Ok(None);
-                    }
-                    if let Some(error) = self.pipe.stream().take_error()? {
+            match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Connecting(mut pipe) if pipe.writable => {
+                    if let Some(error) = pipe.stream().take_error()? {
                         return Err(error.into());
                     }
-                    self.pipe.stream().set_nodelay(true)?;
+                    pipe.stream().set_nodelay(true)?;
                     let mut fresh = Zeroizing::new([0; 32]);
                     random(&mut *fresh);
                     let introduction = LinkIntroduction {
@@ -111,56 +108,43 @@ impl Line {
                         workers: self.worker,
                         link_id,
                     };
-                    let (handshake, hello) = LinkHandshake::start(
-                        &introduction,
-                        identity.key.expose(),
-                        &fresh,
-                        from_server_bytes_max,
-                    );
-                    self.pipe.output().extend_from_slice(&hello);
-                    self.pipe.write(usize::MAX, now_ms)?;
-                    self.phase = Phase::Shaking(Box::new(handshake));
+                    let key = identity.key.expose();
+                    let (handshake, hello) =
+                        LinkHandshake::start(&introduction, key, &fresh, from_server_bytes_max);
+                    pipe.output().extend_from_slice(&hello);
+                    pipe.write(usize::MAX, now_ms)?;
+                    self.phase = Phase::Shaking(pipe, Box::new(handshake));
                 }
-                Phase::Shaking(handshake) => {
-                    if let Some((length, mut session)) = handshake.receive(self.pipe.unread())? {
-                        self.pipe.consume(length);
-                        session.send_open(self.pipe.output());
-                        self.phase = Phase::Shaken(Box::new(session));
+                Phase::Shaking(mut pipe, mut handshake) => {
+                    if let Some((length, session)) = handshake.receive(pipe.unread())? {
+                        pipe.consume(length);
+                        let mut line = CarryingLine::new(pipe, session, self.options, now_ms);
+                        line.flush(now_ms)?;
+                        self.phase = Phase::Shaken(line);
                         continue;
                     }
-                }
-                Phase::Shaken(session) | Phase::Opened(session) => {
-                    let mut said = None;
-                    if let Some((length, inbound)) = session.receive(self.pipe.unread())? {
-                        match inbound {
-                            LinkInbound::Open => {}
-                            LinkInbound::Message { kind: Carrying::KIND, body } => {
-                                said = Some(Carrying::decode(&body)?);
-                            }
-                            LinkInbound::Close { why } => return Err(Fault::Said(why.to_owned())),
-                            LinkInbound::Ping { .. } | LinkInbound::Pong { .. } => {}
-                            LinkInbound::Message { .. } | LinkInbound::Fragment => {
-                                return Err(LinkError::OutOfOrder.into());
-                            }
-                        }
-                        self.pipe.consume(length);
-                        self.heard_ms = now_ms;
-                        self.phase = match std::mem::replace(&mut self.phase, Phase::Connecting) {
-                            Phase::Shaken(session) => Phase::Opened(session),
-                            Phase::Opened(session) if said.is_some() => Phase::Up(session),
-                            other => other,
-                        };
-                        if said.is_some() {
-                            return Ok(said);
-                        }
-                        continue;
+                    let read = pipe.read()?;
+                    self.phase = Phase::Shaking(pipe, handshake);
+                    if read == 0 {
+                        return Ok(None);
                     }
                 }
-                Phase::Up(_) => return Ok(None),
-            }
-            self.pipe.write(usize::MAX, now_ms)?;
-            if self.pipe.read()? == 0 {
-                return Ok(None);
+                Phase::Shaken(mut line) => {
+                    let said = line.receive(now_ms, |kind, body| match kind {
+                        Carrying::KIND => Carrying::decode(body).map_err(Fault::from),
+                        _ => Err(LinkError::OutOfOrder.into()),
+                    })?;
+                    let Some(said) = said.transpose()? else {
+                        self.phase = Phase::Shaken(line);
+                        return Ok(None);
+                    };
+                    self.phase = Phase::Up(line);
+                    return Ok(Some(said));
+                }
+                other => {
+                    self.phase = other;
+                    return Ok(None);
+                }
             }
         }
     }
@@ -175,73 +159,57 @@ impl Line {
         said.worker == self.worker && before.is_none_or(|before| before == (said.seller, said.workers))
     }
 
-    /// Takes in what came, about `bytes_max` bytes of it; whether there may be more.
+    /// Takes in what came, a few messages of it; whether there may be more. Adds those to `settled` whose every message is
+    /// answered.
     pub(super) fn receive(
         &mut self,
-        bytes_max: usize,
         terminals: &mut Terminals,
         settled: &mut Vec<u64>,
         now_ms: u64,
     ) -> Result<bool, Fault> {
-        let Self { pipe, phase: Phase::Up(session), batch, sessions, unanswered, .. } = self else {
-            return Ok(false);
-        };
-        let mut left = bytes_max;
-        loop {
-            while let Some((length, inbound)) = session.receive(pipe.unread())? {
-                let mut pong = None;
-                match inbound {
-                    LinkInbound::Message { kind: CarriedBatch::KIND, body: Cow::Borrowed(body) } => {
-                        for item in CarriedItems::new(body) {
-                            let item = item?;
-                            // What it does not know was ended here while this was on its way.
-                            let Some(carried) = sessions.get_mut(&item.session) else { continue };
-                            let key = carried.terminal;
-                            *unanswered -= u32::from(!std::mem::replace(&mut carried.is_answered, true));
-                            match item.what {
-                                CarriedWhat::Frames(bytes) => match terminals.deliver(key, bytes, now_ms) {
-                                    Delivered::Sent => {}
-                                    Delivered::Settled => settled.push(key),
-                                    Delivered::Lost => {
-                                        sessions.remove(&item.session);
-                                        batch.end(item.session);
-                                    }
-                                },
-                                CarriedWhat::End => {
-                                    sessions.remove(&item.session);
-                                    terminals.last_words(key, &[], now_ms);
-                                }
-                                CarriedWhat::Open { .. } => return Err(LinkError::OutOfOrder.into()),
+        let Self { phase: Phase::Up(line), sessions, unanswered, lost, .. } = self else { return Ok(false) };
+        let mut is_more = line.is_ready();
+        for _ in 0..MESSAGES_PER_TURN {
+            if !is_more {
+                break;
+            }
+            let taken = line.receive(now_ms, |kind, body| {
+                if kind != CarriedBatch::KIND {
+                    return Err(Fault::from(LinkError::OutOfOrder));
+                }
+                for item in CarriedItems::new(body) {
+                    let item = item?;
+                    // What it does not know was ended here while this was on its way.
+                    let Some(carried) = sessions.get_mut(&item.session) else { continue };
+                    let key = carried.terminal;
+                    *unanswered -= u32::from(!std::mem::replace(&mut carried.is_answered, true));
+                    match item.what {
+                        CarriedWhat::Frames(bytes) => match terminals.deliver(key, bytes, now_ms) {
+                            Delivered::Sent => {}
+                            Delivered::Settled => settled.push(key),
+                            Delivered::Lost => {
+                                sessions.remove(&item.session);
+                                lost.push(item.session);
                             }
+                        },
+                        CarriedWhat::End => {
+                            sessions.remove(&item.session);
+                            terminals.last_words(key, &[], now_ms);
+                        }
+                        CarriedWhat::Open { .. } => {
+                            return Err(NotUnderstood("the server opens a session").into());
                         }
                     }
-                    LinkInbound::Ping { number } => pong = Some(number),
-                    LinkInbound::Pong { .. } => {}
-                    LinkInbound::Close { why } => return Err(Fault::Said(why.to_owned())),
-                    // Messages in parts, and a second word on who carries, belong nowhere here.
-                    LinkInbound::Open | LinkInbound::Fragment | LinkInbound::Message { .. } => {
-                        return Err(LinkError::OutOfOrder.into());
-                    }
                 }
-                pipe.consume(length);
-                if let Some(number) = pong {
-                    session.send_pong(number, pipe.output());
-                }
-            }
-            if left == 0 {
-                return Ok(true);
-            }
-            match pipe.read()? {
-                0 => return Ok(false),
-                bytes => {
-                    self.heard_ms = now_ms;
-                    left = left.saturating_sub(bytes);
-                }
-            }
+                Ok(())
+            })?;
+            is_more = taken.transpose()?.is_some();
         }
+        lost.drain(..).for_each(|session| line.batch().end(session));
+        Ok(is_more)
     }
 
-    /// Whether one more hello may be on its way; if so its session's number.
+    /// The number of the next session, if one more hello may be on its way.
     pub(super) fn next_session(&self) -> Option<u32> {
         (self.is_up() && self.unanswered < RELAY_OPENS_MAX && !self.is_full()).then_some(self.next_session)
     }
@@ -259,9 +227,11 @@ impl Line {
         let next = self.next_session.checked_add(1);
         let next = next.ok_or_else(|| Fault::Ours("this connection has had all its sessions".into()))?;
         let session = std::mem::replace(&mut self.next_session, next);
-        self.batch.open(session, source, hello);
-        self.sessions.insert(session, Carried { terminal: key, is_answered: false });
-        self.unanswered += 1;
+        if let Phase::Up(line) = &mut self.phase {
+            line.batch().open(session, source, hello);
+            self.sessions.insert(session, Carried { terminal: key, is_answered: false });
+            self.unanswered += 1;
+        }
         Ok(())
     }
 
@@ -272,20 +242,31 @@ impl Line {
 
     /// Adds what a terminal says.
     pub(super) fn frames(&mut self, session: u32, bytes: &[u8]) {
-        self.batch.frames(session, bytes);
+        if let Phase::Up(line) = &mut self.phase {
+            line.batch().frames(session, bytes);
+        }
     }
 
     /// Ends a session.
     pub(super) fn end_session(&mut self, session: u32) {
-        if let Some(carried) = self.sessions.remove(&session) {
+        if let Some(carried) = self.sessions.remove(&session)
+            && let Phase::Up(line) = &mut self.phase
+        {
             self.unanswered -= u32::from(!carried.is_answered);
-            self.batch.end(session);
+            line.batch().end(session);
         }
     }
 
     /// Whether so much waits that terminals should not be read for this worker.
     pub(super) fn is_full(&self) -> bool {
-        self.pipe.unsent() + self.batch.len() > RELAY_UNSENT_BYTES_MAX
+        self.unsent() > RELAY_UNSENT_BYTES_MAX
+    }
+
+    fn unsent(&self) -> usize {
+        match &self.phase {
+            Phase::Up(line) => line.unsent(),
+            _ => 0,
+        }
     }
 
     /// Holds a terminal back until there is room.
@@ -295,56 +276,35 @@ impl Line {
 
     /// Those who were held back, once there is room.
     pub(super) fn held(&mut self) -> Option<&mut VecDeque<u64>> {
-        let has_room = self.pipe.unsent() + self.batch.len() <= RELAY_UNSENT_BYTES_MAX / 2;
+        let has_room = self.unsent() <= RELAY_UNSENT_BYTES_MAX / 2;
         (has_room && !self.held.is_empty()).then_some(&mut self.held)
     }
 
     /// Seals the batch and sends what waits.
     pub(super) fn flush(&mut self, now_ms: u64) -> Result<(), Fault> {
-        let Self { pipe, phase: Phase::Up(session), batch, .. } = self else { return Ok(()) };
-        if !batch.is_empty() {
-            let output = pipe.output();
-            batch.messages(|body| session.send_message(CarriedBatch::KIND, false, &[body], output));
+        match &mut self.phase {
+            Phase::Up(line) if line.unsent() > 0 => line.flush(now_ms),
+            _ => Ok(()),
         }
-        while pipe.unsent() > 0 && pipe.write(usize::MAX, now_ms)? > 0 {}
-        Ok(())
     }
 
     /// Pings, and sees whether the other end is alive.
     pub(super) fn tick(&mut self, now_ms: u64) -> Result<(), Fault> {
-        let LinkOptions { silence_ms, ping_ms, .. } = self.options;
-        let Self { pipe, phase: Phase::Up(session), .. } = self else { return Ok(()) };
-        if now_ms >= self.heard_ms + silence_ms {
-            return Err(Fault::Silent(silence_ms));
+        match &mut self.phase {
+            Phase::Up(line) => line.tick(now_ms, true),
+            _ => Ok(()),
         }
-        if pipe.blocked_since_ms().is_some_and(|since_ms| now_ms >= since_ms + silence_ms) {
-            return Err(Fault::Stalled(silence_ms));
-        }
-        if now_ms >= self.ping_at_ms {
-            self.ping_at_ms = now_ms + ping_ms;
-            // What waits already says as much as a ping would.
-            if pipe.unsent() == 0 {
-                self.pings += 1;
-                session.send_ping(self.pings, pipe.output());
-            }
-        }
-        Ok(())
     }
 
-    /// Says why and gives the connection up; its sessions' terminals, and those who waited for it, are the caller's now.
-    pub(super) fn end(mut self, fault: &Fault, now_ms: u64) -> (Option<TcpStream>, Vec<u64>) {
+    /// Says why and gives the connection up; the terminals of its sessions, and those who waited for it, are the caller's now.
+    pub(super) fn end(self, fault: &Fault, now_ms: u64) -> (Option<TcpStream>, Vec<u64>) {
         let mut keys: Vec<u64> = self.sessions.into_values().map(|carried| carried.terminal).collect();
         keys.extend(self.queue.iter().map(|(_, key)| key));
-        if let Fault::Protocol(error) = fault {
-            if let Some(code) = error.code() {
-                self.pipe.output().extend_from_slice(&encode_link_error(code));
-            }
-        } else if let Phase::Up(session) | Phase::Opened(session) = &mut self.phase
-            && !matches!(fault, Fault::Closed | Fault::Io(_) | Fault::Refused(_) | Fault::Said(_))
-        {
-            session.send_close(&fault.to_string(), self.pipe.output());
-        }
-        (self.pipe.finish(now_ms), keys)
+        let stream = match self.phase {
+            Phase::Shaken(line) | Phase::Up(line) => line.end(fault, now_ms),
+            Phase::Connecting(_) | Phase::Shaking(..) | Phase::Over => None,
+        };
+        (stream, keys)
     }
 
     /// Terminals that are not read at the moment because of this connection.
@@ -373,3 +333,6 @@ impl Hasher for NumberHasher {
         self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
+
+/// Messages taken from one worker in one turn.
+const MESSAGES_PER_TURN: usize = 8;

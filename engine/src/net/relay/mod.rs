@@ -121,10 +121,23 @@ impl Relay {
         let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKE)?));
         let stats = Arc::<RelayStats>::default();
         let stop = Arc::new(AtomicBool::new(false));
-        let upstream =
-            upstream::Upstream::new(identity, options.clone(), waker.clone(), Arc::clone(&stats), clock, random);
-        let desk =
-            Desk::new(poll, listener, options.limits, upstream, Arc::clone(&stats), Arc::clone(&stop), clock)?;
+        let upstream = upstream::Upstream::new(
+            identity,
+            options.clone(),
+            waker.clone(),
+            Arc::clone(&stats),
+            clock,
+            random,
+        );
+        let desk = Desk::new(
+            poll,
+            listener,
+            options.limits,
+            upstream,
+            Arc::clone(&stats),
+            Arc::clone(&stop),
+            clock,
+        )?;
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || desk.run())?;
         Ok(RelayHandle { stats, stop, waker, thread: Arc::new(Mutex::new(Some(thread))) })
     }

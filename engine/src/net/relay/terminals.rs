@@ -286,7 +286,13 @@ impl Terminals {
     }
 
     /// Sends a terminal away in good order.
-    pub(super) fn dismiss(&mut self, key: u64, reason: ByeReason, wait_ms: u32, now_ms: u64) -> Option<Session> {
+    pub(super) fn dismiss(
+        &mut self,
+        key: u64,
+        reason: ByeReason,
+        wait_ms: u32,
+        now_ms: u64,
+    ) -> Option<Session> {
         let mut frame = [0; CONTROL_BYTES_MAX];
         let length = encode_bye(&bye(reason, wait_ms), &mut frame);
         self.last_words(key, &frame[..length], now_ms)

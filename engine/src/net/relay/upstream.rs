@@ -87,9 +87,8 @@ impl Upstream {
     /// What has happened on a socket.
     pub(super) fn handle_event(&mut self, event: &mio::event::Event, line: usize) {
         if let Some(line) = self.lines.get_mut(line) {
-            let pipe = line.pipe();
-            pipe.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-            pipe.writable |= event.is_writable() || event.is_error();
+            let is_readable = event.is_readable() || event.is_read_closed() || event.is_error();
+            line.handle_event(is_readable, event.is_writable() || event.is_error());
         }
     }
 
@@ -102,9 +101,10 @@ impl Upstream {
             State::Waiting { until_ms } if now_ms < *until_ms => Ok(false),
             State::Waiting { .. } => {
                 self.ask()?;
-                self.take_found(registry, now_ms)
+                self.take_found(registry, now_ms)?;
+                Ok(false)
             }
-            State::Asking => self.take_found(registry, now_ms),
+            State::Asking => self.take_found(registry, now_ms).map(|()| false),
             State::Coming { .. } => self.step(registry, now_ms),
             State::Up { .. } => Ok(false),
         }
@@ -127,7 +127,9 @@ impl Upstream {
                     self.attempts = 0;
                 }
             }
-            State::Coming { address, .. } => tracing::warn!("no connection with the server at {address}: {why}"),
+            State::Coming { address, .. } => {
+                tracing::warn!("no connection with the server at {address}: {why}")
+            }
             State::Waiting { .. } | State::Asking => tracing::warn!("no connection with a server: {why}"),
         }
         self.stats.change_server(|server| {
@@ -174,8 +176,8 @@ impl Upstream {
         Ok(())
     }
 
-    fn take_found(&mut self, registry: &Registry, now_ms: u64) -> Result<bool, Fault> {
-        let Ok(found) = self.found.1.try_recv() else { return Ok(false) };
+    fn take_found(&mut self, registry: &Registry, now_ms: u64) -> Result<(), Fault> {
+        let Ok(found) = self.found.1.try_recv() else { return Ok(()) };
         let round = self.attempts / self.options.servers.len();
         self.attempts += 1;
         let found = found?;
@@ -187,8 +189,7 @@ impl Upstream {
         self.link_id = u64::from_le_bytes(link_id);
         let due_ms = now_ms + self.options.link.handshake_ms;
         self.state = State::Coming { address, due_ms, server: None };
-        self.call(address, 0, registry, now_ms)?;
-        Ok(false)
+        self.call(address, 0, registry)
     }
 
     fn step(&mut self, registry: &Registry, now_ms: u64) -> Result<bool, Fault> {
@@ -207,7 +208,7 @@ impl Upstream {
         };
         if self.lines.len() == 1 && workers > 1 {
             for worker in 1..workers {
-                self.call(address, worker, registry, now_ms)?;
+                self.call(address, worker, registry)?;
             }
         }
         if !self.lines.iter().all(Line::is_up) {
@@ -229,12 +230,12 @@ impl Upstream {
     }
 
     /// Begins a connection with one worker.
-    fn call(&mut self, address: SocketAddr, worker: u16, registry: &Registry, now_ms: u64) -> Result<(), Fault> {
+    fn call(&mut self, address: SocketAddr, worker: u16, registry: &Registry) -> Result<(), Fault> {
         let RelayOptions { server_device, server_source, link, .. } = &self.options;
         let mut stream = connect(address, server_device.as_deref(), *server_source)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, token_of(self.lines.len()), both)?;
-        self.lines.push(Line::new(stream, worker, *link, now_ms));
+        self.lines.push(Line::new(stream, worker, *link));
         Ok(())
     }
 

@@ -15,8 +15,8 @@ pub use lost::{Doubt, LostNode, PinsOf, Which};
 pub use moves::Move;
 pub(super) use status::Standing;
 pub use status::{
-    DrainStatus, HubStatus, LostStatus, NodeStatus, SellerStatus, Status, StockStatus, VarietyStatus,
-    WaitingStatus,
+    DrainStatus, HubStatus, LostStatus, ManagerStatus, NodeStatus, SellerStatus, Status, StockStatus,
+    VarietyStatus, WaitingStatus,
 };
 
 use super::hub::{LiveHub, ask_hub, command_hub};

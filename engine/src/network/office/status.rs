@@ -1,6 +1,7 @@
 //! How things stand.
 
 use super::super::hub::LiveHub;
+use super::super::relay_node::RelayStatus;
 use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
@@ -10,7 +11,7 @@ use crate::ids::{SellerId, VarietyId};
 use crate::ledger::UnreportedSales;
 use crate::net::Seats;
 use crate::policy::{Cover, Position, warning};
-use crate::registry::{Registry, Variety, price};
+use crate::registry::{Manager, Registry, State, Variety, price};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -29,6 +30,9 @@ pub struct Status {
     pub hub: Option<HubStatus>,
     /// The sellers that run here.
     pub sellers: Vec<SellerStatus>,
+    /// The relay, if this process is one.
+    #[serde(default)]
+    pub relay: Option<RelayStatus>,
     /// Terminals registered.
     pub terminals: usize,
     /// By variety.
@@ -46,12 +50,26 @@ pub struct HubStatus {
     pub links: Option<String>,
     /// The nodes below it.
     pub nodes: Vec<NodeStatus>,
+    /// The host connection managers that relay.
+    #[serde(default)]
+    pub managers: Vec<ManagerStatus>,
     /// What each node has of each variety, as far as the hub knows.
     pub stock: Vec<StockStatus>,
     /// Requests for stock that wait, and why.
     pub waiting: Vec<WaitingStatus>,
     /// If it goes offline: how far it has come.
     pub drain: Option<DrainStatus>,
+}
+
+/// A host connection manager that relays, as the hub knows it: who carries what is known to the servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagerStatus {
+    /// Its number.
+    pub manager: u32,
+    /// What operators call it.
+    pub name: String,
+    /// Whether servers let it in.
+    pub state: State,
 }
 
 /// What a node has of a variety. Amounts are PINs.
@@ -160,6 +178,12 @@ pub struct SellerStatus {
     pub seller: u32,
     /// Where terminals connect; none if it does not sell.
     pub address: Option<String>,
+    /// Where host connection managers connect; none if none may.
+    #[serde(default)]
+    pub links: Option<String>,
+    /// Connections of host connection managers that carry sessions here: one for each manager and worker.
+    #[serde(default)]
+    pub carriers: u64,
     /// Whether the hub answers it.
     pub linked: bool,
     /// Whether the disk had no room when more was wanted.
@@ -249,6 +273,7 @@ impl Office {
             uptime_s: (self.desk.clock)().unix_ms.saturating_sub(self.desk.started_unix_ms) / 1000,
             hub,
             sellers: self.desk.sellers.iter().map(SellerDesk::status).collect(),
+            relay: None,
             terminals: registry.terminals().len(),
             varieties: varieties.collect(),
         })
@@ -288,6 +313,7 @@ impl Office {
                 registry_version: hub.registry().version(),
                 links,
                 nodes: hub.nodes().map(node).collect(),
+                managers: hub.registry().managers().map(ManagerStatus::of).collect(),
                 stock: stock_of(hub),
                 waiting: waiting_at(hub),
                 drain: hub.hub_drain().map(Into::into),
@@ -296,6 +322,12 @@ impl Office {
         })?;
         let tallies = audit(&self.hub_books()?, &sellers).varieties;
         Ok(Known { hub: Some(status), registry, tallies })
+    }
+}
+
+impl ManagerStatus {
+    fn of(manager: &Manager) -> Self {
+        Self { manager: manager.id.0, name: manager.name.clone(), state: manager.state }
     }
 }
 
@@ -365,12 +397,14 @@ struct Known {
 
 impl SellerDesk {
     fn status(&self) -> SellerStatus {
-        let Self { seller, address, stats, standing, reader, space, seats, .. } = self;
+        let Self { seller, address, links, stats, standing, reader, space, seats, .. } = self;
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let (unreported, backlog_room_min) = standing.unreported();
         SellerStatus {
             seller: seller.0,
             address: address.map(|address| address.to_string()),
+            links: links.map(|links| links.to_string()),
+            carriers: read(&stats.carriers),
             linked: standing.linked.load(Relaxed),
             disk_full: standing.disk_full.load(Relaxed),
             free_records: space.free_records(),

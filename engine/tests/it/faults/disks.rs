@@ -80,7 +80,9 @@ fn law_8_a_hub_whose_disk_is_full_takes_nothing_in_and_loses_nothing_while_its_s
     let seller = &status.sellers[0];
     assert!(seller.journal_acknowledged - told < 8192, "{told} {seller:?}");
     assert!(seller.journal_durable - told > 16_384, "{told} {seller:?}");
-    for ask in [Ask::AddNode { name: "east".to_owned() }, Ask::AddDealer { name: "Kiosk".to_owned() }] {
+    for ask in
+        [Ask::AddNode { name: "east".to_owned(), relay: false }, Ask::AddDealer { name: "Kiosk".to_owned() }]
+    {
         assert!(matches!(hub.ask(&ask), Answer::No { .. }));
     }
     disk.free();
