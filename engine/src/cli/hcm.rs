@@ -10,7 +10,7 @@ use crate::limits::RELAY_CONNECTIONS_PER_SOURCE_MAX;
 use crate::net::relay::{RelayLimits, RelayOptions};
 use crate::network::{RelayDesk, RelayNode, RelayNodeOptions};
 use crossbeam::channel::{Sender, bounded};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Runs a host connection manager until it is told to stop.
 pub(super) fn hcm(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
@@ -69,7 +69,7 @@ fn relay(caller: &Caller, config: RelayConfig, base: &Path) -> Result<(), Exit> 
     Ok(())
 }
 
-fn answer_operators(run_dir: &PathBuf, desk: RelayDesk, stop: Sender<()>) -> Result<(), Exit> {
+fn answer_operators(run_dir: &Path, desk: RelayDesk, stop: Sender<()>) -> Result<(), Exit> {
     let answer = move |request| match request {
         Request::Status => Reply::Status(Box::new(desk.status())),
         Request::Stop => {

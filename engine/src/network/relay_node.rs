@@ -98,7 +98,7 @@ impl RelayNode {
         let key = LinkKey::of(&NodeKeys::from_node_key(token.node_key.expose()));
         let identity = RelayIdentity { manager: token.seller, key };
         let manager = identity.manager.0;
-        let handle = Relay::start(listener, identity, relay, clock, random).map_err(Failure::Poll)?;
+        let handle = Relay::start(listener, identity, &relay, clock, random).map_err(Failure::Poll)?;
         let started_unix_ms = clock().unix_ms;
         Ok(Self { desk: RelayDesk { handle, address, manager, clock, started_unix_ms }, _lock: lock })
     }

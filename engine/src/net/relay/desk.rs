@@ -443,9 +443,9 @@ impl Desk {
                 && let Some((_, key)) = self.upstream.lines[at].queue.pop_front()
             {
                 let Some(terminal) = self.terminals.get(key) else { continue };
-                let hello = match (&terminal.phase, terminal.input.first_chunk::<HELLO_BYTES>()) {
-                    (Phase::Waiting, Some(hello)) => hello,
-                    _ => continue,
+                let is_waiting = matches!(terminal.phase, Phase::Waiting);
+                let Some(hello) = terminal.input.first_chunk::<HELLO_BYTES>().filter(|_| is_waiting) else {
+                    continue;
                 };
                 let opened = self.upstream.lines[at].open(key, terminal.address, hello);
                 self.terminals.carry(key, (at, session), HELLO_BYTES, now_ms);

@@ -42,7 +42,6 @@ struct Carried {
     is_answered: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are as many as a server has workers")]
 enum Phase {
     Connecting(Pipe),
     Shaking(Pipe, Box<LinkHandshake>),

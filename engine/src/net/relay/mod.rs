@@ -110,7 +110,7 @@ impl Relay {
     pub fn start(
         listener: TcpListener,
         identity: RelayIdentity,
-        options: RelayOptions,
+        options: &RelayOptions,
         clock: Clock,
         random: Random,
     ) -> io::Result<RelayHandle> {

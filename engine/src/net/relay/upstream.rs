@@ -25,7 +25,7 @@ pub(super) struct Upstream {
     attempts: usize,
     link_id: u64,
     /// What a name's addresses are comes from a thread of its own: asking may take long.
-    found: (Sender<io::Result<Vec<SocketAddr>>>, Receiver<io::Result<Vec<SocketAddr>>>),
+    found: (Sender<Found>, Receiver<Found>),
     /// Connections that were told why and may still have to hear it.
     leaving: VecDeque<(u64, TcpStream)>,
     waker: Waker,
@@ -33,6 +33,8 @@ pub(super) struct Upstream {
     clock: Clock,
     random: Random,
 }
+
+type Found = io::Result<Vec<SocketAddr>>;
 
 enum State {
     Waiting { until_ms: u64 },
@@ -128,7 +130,7 @@ impl Upstream {
                 }
             }
             State::Coming { address, .. } => {
-                tracing::warn!("no connection with the server at {address}: {why}")
+                tracing::warn!("no connection with the server at {address}: {why}");
             }
             State::Waiting { .. } | State::Asking => tracing::warn!("no connection with a server: {why}"),
         }

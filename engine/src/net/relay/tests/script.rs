@@ -40,7 +40,7 @@ impl Scene {
         let terminals = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = terminals.local_addr().unwrap();
         let identity = RelayIdentity { manager: MANAGER, key: LinkKey::of(&keys()) };
-        let relay = Relay::start(terminals, identity, options, clock, random).unwrap();
+        let relay = Relay::start(terminals, identity, &options, clock, random).unwrap();
         Self { relay, address, listener, workers }
     }
 
