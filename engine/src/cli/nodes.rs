@@ -18,7 +18,7 @@ pub(super) fn hub(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
     };
     let (config, base) = read::<HubConfig>(path)?;
     let data = caller.directory(&base, &config.data);
-    prepare(&data)?;
+    prepare(Some(&data))?;
     let (links, address) = listen(config.listen)?;
     let bulk_bytes_per_s = (config.bulk_mib_per_s > 0).then(|| u64::from(config.bulk_mib_per_s) << 20);
     let hub = Some(HubOptions { data: data.clone(), links: Some(links), bulk_bytes_per_s });
@@ -51,7 +51,7 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
         return Err(Exit::usage("hub: name at least one address, such as \"127.0.0.1:7700\""));
     }
     let data = caller.directory(&base, &config.data);
-    prepare(&data)?;
+    prepare(Some(&data))?;
     let token = config.token(&base)?;
     let (listener, address) = listen(config.listen)?;
     let links = config.links.map(listen).transpose()?.map(|(links, _)| links);

@@ -1,3 +1,6 @@
 //! Host connection managers.
 
 mod carried;
+mod networks;
+mod relay;
+mod relay_faults;
