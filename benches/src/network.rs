@@ -1,7 +1,7 @@
 //! Networks and nodes as processes: this program as the `pinwheel` command, what operators ask of them, and their load.
 
 use crate::process::Result;
-use engine::admin::{MintOrder, Reply, Request, VarietyRow, ask};
+use engine::admin::{KeyRow, MintOrder, Reply, Request, VarietyRow, ask};
 use engine::network::Status;
 use loadgen::options::{Rate, RecheckChoice, RunOptions};
 use std::ffi::OsStr;
@@ -129,6 +129,27 @@ pub fn add_terminals(data: &Path, count: usize, file: &Path) -> Result<()> {
         return Ok(());
     }
     Err("no terminals were added".into())
+}
+
+/// The terminals of such a file, and their keys.
+///
+/// # Errors
+/// It cannot be read.
+pub fn terminal_keys(file: &Path) -> Result<Vec<KeyRow>> {
+    let text = std::fs::read_to_string(file)?;
+    text.lines().skip(1).map(|line| key_row(line).ok_or_else(|| "a line is no key".into())).collect()
+}
+
+/// One line of a file of terminals.
+fn key_row(line: &str) -> Option<KeyRow> {
+    let [terminal, dealer, key_epoch, key] = line.split(',').collect::<Vec<_>>()[..] else { return None };
+    let key = serde_json::from_value(key.into()).ok()?;
+    Some(KeyRow {
+        terminal: terminal.parse().ok()?,
+        dealer: dealer.parse().ok()?,
+        key_epoch: key_epoch.parse().ok()?,
+        key,
+    })
 }
 
 /// What a run of the load generator is like.

@@ -64,6 +64,12 @@ pub const CARRIED_INPUT_BYTES_MAX: usize = 32 * 1024;
 /// Connections of host connection managers on their way to one worker.
 pub const CARRIERS_ARRIVING_MAX: usize = 256;
 
+/// Questions about sequences of other sellers that a worker has open, and as many of other sellers' terminals; more are in
+/// doubt at once.
+pub const SETTLING_MAX: usize = 4096;
+/// How long a terminal waits for what another seller says of a sequence, in milliseconds; then it is in doubt.
+pub const SETTLE_MS_MAX: u64 = 3_000;
+
 /// How often either connection of a link is pinged, in milliseconds.
 pub const LINK_PING_MS: u64 = 5_000;
 /// A link on which nothing came, or went though it should, for so long is cut; in milliseconds.

@@ -271,7 +271,7 @@ impl Sales {
                 self.handle_resolved(resolved.list());
                 return Meaning::Nothing;
             }
-            Reply::Welcome(_) | Reply::Catalogue(_) => return Meaning::Nothing,
+            Reply::Welcome(_) | Reply::Catalogue(_) | Reply::Settled(_) => return Meaning::Nothing,
         };
         if correlation != correlation_of(sequence) {
             return Meaning::Misplaced { sequence };

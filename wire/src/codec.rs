@@ -7,8 +7,10 @@ use crate::frame::{Class, FrameError, HEADER_BYTES, Header, Kind, TRAILER_BYTES,
 use crate::message::{
     ADDRESSES_MAX, Addresses, Attempt, CATALOGUE_ENTRIES_MAX, CatalogueEntry, CataloguePage, Charset,
     DeclineReason, KeyEpoch, LaterReason, Login, Outcome, RefuseReason, Reply, Request, Resolved, SellerId,
-    SequenceState, Sold, Text, UNRESOLVED_MAX, Vend, Welcome,
+    SequenceState, Settle, SettleAction, Settled, Sold, Text, UNRESOLVED_MAX, Vend, Welcome,
 };
+use crate::session::Suite;
+use crate::settlement::SoldBox;
 use alloc::boxed::Box;
 
 /// Writes a request in inner form to the front of `out` and returns its length in bytes.
@@ -57,6 +59,12 @@ pub fn encode_request(correlation: u16, request: &Request, out: &mut [u8]) -> us
             body.u64(*sequence);
             Kind::Reprint
         }
+        Request::Settle(settle) => {
+            body.u32(settle.seller.0);
+            body.bytes(&[settle.action as u8, settle.suite as u8, 0, 0]);
+            body.u64(settle.sequence);
+            Kind::Settle
+        }
     };
     let length = HEADER_BYTES + body.length();
     write_header(kind, correlation, length, out)
@@ -90,14 +98,7 @@ pub fn encode_reply(correlation: u16, reply: &Reply, out: &mut [u8]) -> usize {
             Kind::CataloguePage
         }
         Reply::Sold(sold) => {
-            body.u64(sold.sequence);
-            body.u64(sold.reference);
-            body.u32(sold.expiry);
-            body.u16(sold.copy);
-            body.count(sold.pin.as_bytes().len());
-            body.count(sold.serial.as_bytes().len());
-            body.bytes(sold.pin.as_bytes());
-            body.bytes(sold.serial.as_bytes());
+            sold_fields(&mut body, sold);
             Kind::Sold
         }
         Reply::Declined { sequence, reason } => {
@@ -122,6 +123,17 @@ pub fn encode_reply(correlation: u16, reply: &Reply, out: &mut [u8]) -> usize {
             body.u64(*reference);
             body.bytes(&[*state as u8]);
             Kind::State
+        }
+        Reply::Settled(settled) => {
+            let sealed = settled.sealed.as_bytes();
+            body.u32(settled.seller.0);
+            body.bytes(&[settled.state as u8]);
+            body.count(sealed.len());
+            body.bytes(&[0; 2]);
+            body.u64(settled.sequence);
+            body.u64(settled.reference);
+            body.bytes(sealed);
+            Kind::Settled
         }
     };
     let length = HEADER_BYTES + body.length();
@@ -190,6 +202,13 @@ pub(crate) fn request_body(kind: Kind, body: &[u8]) -> Result<Request, FrameErro
         Kind::Void => Request::Void { sequence: reader.u64()? },
         Kind::Status => Request::Status { sequence: reader.u64()? },
         Kind::Reprint => Request::Reprint { sequence: reader.u64()? },
+        Kind::Settle => {
+            let seller = SellerId(reader.u32()?);
+            let action = reader.coded(SettleAction::from_byte)?;
+            let suite = reader.coded(Suite::from_byte)?;
+            reader.zeros(2)?;
+            Request::Settle(Settle { seller, sequence: reader.u64()?, action, suite })
+        }
         _ => return Err(FrameError::Kind),
     };
     reader.end()?;
@@ -214,13 +233,7 @@ pub(crate) fn reply_body(kind: Kind, body: &[u8]) -> Result<Reply, FrameError> {
             Reply::Resolved(resolved)
         }
         Kind::CataloguePage => Reply::Catalogue(Box::new(read_page(&mut reader)?)),
-        Kind::Sold => {
-            let (sequence, reference) = (reader.u64()?, reader.u64()?);
-            let (expiry, copy) = (reader.u32()?, reader.u16()?);
-            let (pin_bytes, serial_bytes) = (reader.u8()?, reader.u8()?);
-            let (pin, serial) = (reader.text(pin_bytes)?, reader.text(serial_bytes)?);
-            Reply::Sold(Sold { sequence, reference, copy, expiry, pin, serial })
-        }
+        Kind::Sold => Reply::Sold(sold_of(&mut reader)?),
         Kind::Declined => {
             Reply::Declined { sequence: reader.u64()?, reason: reader.coded(DeclineReason::from_byte)? }
         }
@@ -238,10 +251,53 @@ pub(crate) fn reply_body(kind: Kind, body: &[u8]) -> Result<Reply, FrameError> {
             reference: reader.u64()?,
             state: reader.coded(SequenceState::from_byte)?,
         },
+        Kind::Settled => {
+            let seller = SellerId(reader.u32()?);
+            let state = reader.coded(SequenceState::from_byte)?;
+            let sealed_bytes = reader.u8()?;
+            reader.zeros(2)?;
+            let (sequence, reference) = (reader.u64()?, reader.u64()?);
+            let sealed = SoldBox::from_bytes(reader.take(usize::from(sealed_bytes))?)?;
+            Reply::Settled(Box::new(Settled { seller, sequence, state, reference, sealed }))
+        }
         _ => return Err(FrameError::Kind),
     };
     reader.end()?;
     Ok(reply)
+}
+
+/// Writes what is said of a sold PIN; its length.
+pub(crate) fn write_sold(sold: &Sold, out: &mut [u8]) -> usize {
+    let mut body = Writer::new(out);
+    sold_fields(&mut body, sold);
+    body.length()
+}
+
+/// Reads what [`write_sold`] writes.
+pub(crate) fn read_sold(bytes: &[u8]) -> Result<Sold, FrameError> {
+    let mut reader = Reader::new(bytes);
+    let sold = sold_of(&mut reader)?;
+    reader.end()?;
+    Ok(sold)
+}
+
+fn sold_fields(body: &mut Writer<'_>, sold: &Sold) {
+    body.u64(sold.sequence);
+    body.u64(sold.reference);
+    body.u32(sold.expiry);
+    body.u16(sold.copy);
+    body.count(sold.pin.as_bytes().len());
+    body.count(sold.serial.as_bytes().len());
+    body.bytes(sold.pin.as_bytes());
+    body.bytes(sold.serial.as_bytes());
+}
+
+fn sold_of(reader: &mut Reader<'_>) -> Result<Sold, FrameError> {
+    let (sequence, reference) = (reader.u64()?, reader.u64()?);
+    let (expiry, copy) = (reader.u32()?, reader.u16()?);
+    let (pin_bytes, serial_bytes) = (reader.u8()?, reader.u8()?);
+    let (pin, serial) = (reader.text(pin_bytes)?, reader.text(serial_bytes)?);
+    Ok(Sold { sequence, reference, copy, expiry, pin, serial })
 }
 
 fn whole(inner: &[u8]) -> Result<(Header, &[u8]), FrameError> {
@@ -452,6 +508,12 @@ impl<'a> Reader<'a> {
         let (text, rest) = self.rest.split_at_checked(usize::from(bytes)).ok_or(FrameError::Malformed)?;
         self.rest = rest;
         Text::new(text).ok_or(FrameError::Malformed)
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], FrameError> {
+        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(FrameError::Malformed)?;
+        self.rest = rest;
+        Ok(taken)
     }
 
     fn count(&mut self, most: usize) -> Result<u8, FrameError> {

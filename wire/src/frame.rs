@@ -58,6 +58,8 @@ pub enum Kind {
     Status = 0x15,
     /// [`crate::message::Request::Reprint`].
     Reprint = 0x16,
+    /// [`crate::message::Request::Settle`].
+    Settle = 0x17,
     /// [`crate::message::Reply::Welcome`].
     Welcome = 0x20,
     /// [`crate::message::Reply::Resolved`].
@@ -74,12 +76,14 @@ pub enum Kind {
     Refused = 0x26,
     /// [`crate::message::Reply::State`].
     State = 0x27,
+    /// [`crate::message::Reply::Settled`].
+    Settled = 0x28,
 }
 
 crate::message::coded! {
     Kind {
         Hello, Handshake, Ping, Pong, Bye, Error, Sealed, Login, Catalogue, Vend, Confirm, Void, Status, Reprint,
-        Welcome, Resolved, CataloguePage, Sold, Declined, Later, Refused, State
+        Settle, Welcome, Resolved, CataloguePage, Sold, Declined, Later, Refused, State, Settled
     }
 }
 
@@ -122,6 +126,7 @@ impl Kind {
             Self::Catalogue => (2, 2),
             Self::Vend => (33, 33),
             Self::Confirm | Self::Void | Self::Status | Self::Reprint => (8, 8),
+            Self::Settle => (16, 16),
             Self::Welcome => (40, 40 + 4 * 18),
             Self::Resolved => (4, 4 + 16 * 24),
             Self::CataloguePage => (12, 12 + 2 * (20 + 40 + 160)),
@@ -129,6 +134,7 @@ impl Kind {
             Self::Declined | Self::Refused => (9, 9),
             Self::Later => (21, 21),
             Self::State => (17, 17),
+            Self::Settled => (24, 24 + 102),
         }
     }
 }

@@ -25,5 +25,6 @@ pub mod link;
 pub mod message;
 mod noise;
 pub mod session;
+pub mod settlement;
 #[cfg(test)]
 mod vectors;

@@ -4,6 +4,8 @@
 //! allocation. What is large, a login and what is said around it, comes once a connection or less and is boxed, so that it
 //! does not make every message large. `spec/wire.md` has the bytes.
 
+use crate::session::Suite;
+use crate::settlement::SoldBox;
 use alloc::boxed::Box;
 
 /// Sequences above the window's base that a seller keeps open for one terminal at a time.
@@ -112,6 +114,37 @@ pub enum Request {
         /// The sequence.
         sequence: u64,
     },
+    /// What another seller says of a sequence of its, which is asked through this one.
+    Settle(Settle),
+}
+
+/// Asks a seller about a sequence through another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settle {
+    /// Who answers for the sequence.
+    pub seller: SellerId,
+    /// The sequence.
+    pub sequence: u64,
+    /// What is to be done.
+    pub action: SettleAction,
+    /// How a PIN is to be sealed that comes back.
+    pub suite: Suite,
+}
+
+/// What is asked of the seller of a sequence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum SettleAction {
+    /// Its state. One that was never sold is blocked: it will not be.
+    Resolve = 0,
+    /// Its state.
+    Status = 1,
+    /// The PIN was printed.
+    Confirm = 2,
+    /// The PIN was not handed out; or: never sell for it.
+    Void = 3,
+    /// The PIN, sealed for the terminal alone.
+    Pin = 4,
 }
 
 /// The unresolved sequences a terminal brings to a login: sent, and no final state known.
@@ -206,6 +239,23 @@ pub enum Reply {
         /// The sale's reference; 0 if there is none.
         reference: u64,
     },
+    /// What another seller says of a sequence of its.
+    Settled(Box<Settled>),
+}
+
+/// Answers [`Request::Settle`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settled {
+    /// Who answers for the sequence.
+    pub seller: SellerId,
+    /// The sequence.
+    pub sequence: u64,
+    /// Its state; `InDoubt`: that seller cannot be asked now.
+    pub state: SequenceState,
+    /// The sale's reference; 0 if there is none.
+    pub reference: u64,
+    /// The PIN, if it was asked for and may be had.
+    pub sealed: SoldBox,
 }
 
 /// What the seller tells a terminal first.
@@ -483,5 +533,6 @@ coded! {
     DeclineReason { NoSuchVariety, OutOfStock, NotPermitted, DealerInactive, Blocked }
     LaterReason { Stock, Disk, Busy, Stopping, InDoubt }
     RefuseReason { SequenceUsed, OtherVariety, Closed, WindowFull, NothingSold, ReprintLimit, OutOfOrder }
+    SettleAction { Resolve, Status, Confirm, Void, Pin }
     SequenceState { Open, Sold, Confirmed, Voided, Declined, Blocked, Unsettled, InDoubt }
 }

@@ -1,10 +1,10 @@
 //! What a terminal that is logged in and silent costs the server in memory: the growth of a whole network's process.
 
 use crate::pinwheel::{self, Pinwheel};
-use crate::till::Till;
 use benches::floor::Floor;
 use benches::network::FACE_VALUE;
 use benches::process::Result;
+use benches::till::Till;
 use std::path::Path;
 use std::time::Duration;
 

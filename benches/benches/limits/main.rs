@@ -7,17 +7,13 @@
 //! always` and `everysec`, where Redis is installed; Pinwheel in clear and sealed. `CPU` is processor seconds of the
 //! server per million answers. `idle`, `cold` and `recovery` compare nothing: they print a figure beside its floor.
 
-mod client;
-mod echo;
 mod idle;
-mod paced;
 mod pinwheel;
 mod redis;
 mod restart;
-mod till;
 
+use benches::client::{self, Measured};
 use benches::process::{CLIENT_CORE, Child, Result, pin};
-use client::Measured;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,8 +22,8 @@ fn main() -> Result<()> {
     benches::network::become_pinwheel();
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [_, "serve-echo"] => return echo::serve(),
-        [_, "serve-durable", folder] => return echo::serve_durable(folder),
+        [_, "serve-echo"] => return benches::echo::serve(),
+        [_, "serve-durable", folder] => return benches::echo::serve_durable(folder),
         _ => {}
     }
     let options = Options::parse(&arguments)?;
@@ -256,7 +252,7 @@ impl Subjects {
             settle();
             for (name, shape, child) in self.bare.iter().filter(|(name, ..)| *name == DURABLE) {
                 rounds.add(name, client::run(child, *shape, 1, 1, time)?);
-                rounds.add(DURABLE_PACED, paced::run(child, *shape, PACED_CONNECTIONS, PACE, time)?);
+                rounds.add(DURABLE_PACED, benches::paced::run(child, *shape, PACED_CONNECTIONS, PACE, time)?);
             }
             for (name, is_clear) in &self.sold {
                 let Some(pinwheel) = &self.pinwheel else { continue };

@@ -1,7 +1,7 @@
 //! A whole network in a child process, loaded by the load generator.
 
-use crate::client::Measured;
-use benches::network::{Sales, add_terminals, command, furnish, mint, status};
+use benches::client::Measured;
+use benches::network::{Sales, add_terminals, command, furnish, mint, status, terminal_keys};
 use benches::process::{Child, Result};
 use engine::admin::KeyRow;
 use loadgen::outcome::Verdict;
@@ -77,8 +77,7 @@ impl Pinwheel {
 
     /// The terminals and their keys.
     pub(crate) fn keys(&self) -> Result<Vec<KeyRow>> {
-        let text = std::fs::read_to_string(&self.terminals)?;
-        text.lines().skip(1).map(|line| key_row(line).ok_or_else(|| "a line is no key".into())).collect()
+        terminal_keys(&self.terminals)
     }
 
     /// Ends it in good order; the data directory stays.
@@ -122,18 +121,6 @@ pub(crate) fn up(data: &Path, listen: &str, stock: u32) -> Result<Child> {
     Child::start(up, |line| {
         let said: serde_json::Value = serde_json::from_str(line).ok()?;
         said["address"].as_str()?.parse().ok()
-    })
-}
-
-/// One line of a file of terminals.
-fn key_row(line: &str) -> Option<KeyRow> {
-    let [terminal, dealer, key_epoch, key] = line.split(',').collect::<Vec<_>>()[..] else { return None };
-    let key = serde_json::from_value(key.into()).ok()?;
-    Some(KeyRow {
-        terminal: terminal.parse().ok()?,
-        dealer: dealer.parse().ok()?,
-        key_epoch: key_epoch.parse().ok()?,
-        key,
     })
 }
 

@@ -2,10 +2,10 @@
 //! as many sales in its journal that no checkpoint knows of, as after a kill.
 
 use crate::pinwheel::{self, Pinwheel};
-use crate::till::Till;
 use benches::floor::Floor;
 use benches::network::FACE_VALUE;
 use benches::process::{Child, Result, cpu_s};
+use benches::till::Till;
 use engine::admin::KeyRow;
 use engine::disk::lock::DirLock;
 use engine::disk::mapped::MappedDisk;

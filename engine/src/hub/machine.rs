@@ -6,6 +6,7 @@ use super::node::{Need, Node, open_transfers, unwrap_node_key};
 use super::orders::Supply;
 use super::registry::Changes;
 use super::sales;
+use super::settling::Questions;
 use super::shelf::Shelf;
 use super::{Alarm, HubError, NodeFault, Output, Store};
 use crate::audit::{BlockBook, HubBooks, PieceBook, ReturnedBook, TakerBook};
@@ -35,6 +36,7 @@ pub struct Hub<S: Store, D: Disk> {
     /// With all changes, committed or not.
     pub(super) books: Books,
     pub(super) registry: Arc<Registry>,
+    pub(super) questions: Questions,
     pub(super) registry_changed: bool,
     pub(super) registry_changes: Changes,
     pub(super) counters_changed: bool,
@@ -117,6 +119,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             order_after_ms: 0,
             books,
             registry,
+            questions: Questions::default(),
             registry_changed: false,
             registry_changes: Changes::default(),
             counters_changed: false,
@@ -271,6 +274,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Effect::Greet(to) => *to != node,
             _ => true,
         });
+        self.cut_questions(node);
     }
 
     /// Makes every change so far durable, then releases what depended on them to [`Hub::poll_output`].
@@ -411,6 +415,14 @@ impl<S: Store, D: Disk> Hub<S, D> {
             }
             ToHub::Report(report) => {
                 self.handle_report(from, &report);
+                Ok(())
+            }
+            ToHub::Ask { question, seller, asked } => {
+                self.handle_ask(from, question, seller, asked);
+                Ok(())
+            }
+            ToHub::Told { question, told } => {
+                self.handle_told(from, question, told);
                 Ok(())
             }
             ToHub::RegistryHeld { version, digest } => {

@@ -19,6 +19,7 @@ mod registry;
 mod returns;
 pub mod sales;
 mod serve;
+mod settling;
 mod shelf;
 pub mod sqlite;
 pub mod store;
@@ -40,7 +41,7 @@ pub use store::{MemoryStore, Store, StoreError};
 use crate::disk::DiskError;
 use crate::ids::{BlockId, OrderId, SellerId};
 use crate::journal::batch::BrokenRange;
-use crate::link::ToNode;
+use crate::link::{Asked, ToNode};
 use crate::stock::SegmentError;
 use crate::transfer::TransferFault;
 
@@ -72,6 +73,17 @@ pub enum Output {
     PlaceOrder {
         /// Which.
         number: OrderId,
+    },
+    /// Answer a node's question about a sequence of a seller that is lost or has left, from its archive.
+    AnswerFor {
+        /// Who asks.
+        node: SellerId,
+        /// Its question.
+        question: u64,
+        /// Whose sequence.
+        seller: SellerId,
+        /// Which, and what is asked of it; nothing can be changed any more.
+        asked: Asked,
     },
     /// Something the operator should know; the hub goes on without what is named.
     Alarm(Alarm),

@@ -87,6 +87,8 @@ impl LinkMessage for ToHub {
             | Self::Ready
             | Self::Recalled { .. }
             | Self::Farewell { .. }
+            | Self::Ask { .. }
+            | Self::Told { .. }
             | Self::RegistryHeld { .. } => Channel::Control,
         }
     }
@@ -114,6 +116,10 @@ impl LinkMessage for ToHub {
             Self::Ready => Encoded::fields(READY_UP, to),
             Self::Recalled { recall, count } => Encoded::fields(RECALLED, to.u64(*recall).u32(*count)),
             Self::Farewell { journal_end } => Encoded::fields(FAREWELL_UP, to.u64(*journal_end)),
+            Self::Ask { question, seller, asked } => {
+                Encoded::fields(ASK, to.u64(*question).u32(seller.0).asked(asked))
+            }
+            Self::Told { question, told } => Encoded::fields(TOLD_UP, to.u64(*question).told(told)),
             Self::RegistryHeld { version, digest } => {
                 Encoded::fields(REGISTRY_HELD, to.u64(*version).u64(*digest))
             }
@@ -141,6 +147,8 @@ impl LinkMessage for ToHub {
             READY_UP => Self::Ready,
             RECALLED => Self::Recalled { recall: from.u64()?, count: from.u32()? },
             FAREWELL_UP => Self::Farewell { journal_end: from.u64()? },
+            ASK => Self::Ask { question: from.u64()?, seller: SellerId(from.u32()?), asked: from.asked()? },
+            TOLD_UP => Self::Told { question: from.u64()?, told: from.told()? },
             REGISTRY_HELD => Self::RegistryHeld { version: from.u64()?, digest: from.u64()? },
             _ => return Err(NotUnderstood("no such kind goes to the hub")),
         };
@@ -152,7 +160,7 @@ impl LinkMessage for ToHub {
         match kind {
             JOURNAL => Some(8 + RANGE_BYTES_MAX),
             REPORT => Some(REPORT_BYTES_MAX),
-            HELLO..=FAREWELL_UP => Some(SHORT_BYTES_MAX),
+            HELLO..=TOLD_UP => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
@@ -184,6 +192,8 @@ impl LinkMessage for ToNode {
             | Self::Lost
             | Self::Farewell
             | Self::Closed
+            | Self::Asked { .. }
+            | Self::Told { .. }
             | Self::OldCopy => Channel::Control,
         }
     }
@@ -225,6 +235,8 @@ impl LinkMessage for ToNode {
             Self::Farewell => Encoded::fields(FAREWELL_DOWN, to),
             Self::Closed => Encoded::fields(CLOSED, to),
             Self::OldCopy => Encoded::fields(OLD_COPY, to),
+            Self::Asked { question, asked } => Encoded::fields(ASKED, to.u64(*question).asked(asked)),
+            Self::Told { question, told } => Encoded::fields(TOLD_DOWN, to.u64(*question).told(told)),
         }
     }
 
@@ -265,6 +277,8 @@ impl LinkMessage for ToNode {
             CLOSED => Self::Closed,
             FAREWELL_DOWN => Self::Farewell,
             OLD_COPY => Self::OldCopy,
+            ASKED => Self::Asked { question: from.u64()?, asked: from.asked()? },
+            TOLD_DOWN => Self::Told { question: from.u64()?, told: from.told()? },
             _ => return Err(NotUnderstood("no such kind goes to a node")),
         };
         from.end()?;
@@ -275,7 +289,7 @@ impl LinkMessage for ToNode {
         match kind {
             CHUNK => Some(CHUNK_HEAD_BYTES + CHUNK_BYTES_MAX as usize),
             REGISTRY | REGISTRY_DELTA => Some(REGISTRY_BYTES_MAX),
-            WELCOME..=OLD_COPY => Some(SHORT_BYTES_MAX),
+            WELCOME..=TOLD_DOWN => Some(SHORT_BYTES_MAX),
             _ => None,
         }
     }
@@ -294,6 +308,8 @@ const READY_UP: u16 = 0x0009;
 const RECALLED: u16 = 0x000a;
 const REGISTRY_HELD: u16 = 0x000b;
 const FAREWELL_UP: u16 = 0x000c;
+const ASK: u16 = 0x000d;
+const TOLD_UP: u16 = 0x000e;
 
 // Kinds of messages to a node, without gap.
 const WELCOME: u16 = 0x0101;
@@ -313,6 +329,8 @@ const LOST: u16 = 0x010e;
 const CLOSED: u16 = 0x010f;
 const FAREWELL_DOWN: u16 = 0x0110;
 const OLD_COPY: u16 = 0x0111;
+const ASKED: u16 = 0x0112;
+const TOLD_DOWN: u16 = 0x0113;
 
 /// Rows of a change that goes over the control connection at most.
 const DELTA_ROWS_SMALL: usize = 1_000;

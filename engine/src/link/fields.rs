@@ -1,11 +1,14 @@
 //! Fields of link messages as bytes: little-endian, without padding.
 
-use super::{NotUnderstood, Offer, Report, StockReport};
-use crate::ids::{BatchId, BlockId, Span, VarietyId};
-use crate::journal::record::Stream;
+use super::{Asked, NotUnderstood, Offer, Report, StockReport, Told};
+use crate::ids::{BatchId, BlockId, KeyEpoch, Span, TerminalId, VarietyId};
+use crate::journal::record::{Stream, VendName};
 use crate::policy::{Levels, Rate};
 use crate::stock::{BLOCK_PINS_MAX, BlockProperties, Expiry};
 use bytes::Bytes;
+use wire::message::{SequenceState, SettleAction};
+use wire::session::Suite;
+use wire::settlement::SoldBox;
 
 /// Appends fields.
 #[derive(Default)]
@@ -55,6 +58,18 @@ impl Writer {
             .bytes(&offer.wrapped_key)
             .u32(offer.bytes)
             .u64(offer.checksum)
+    }
+
+    pub(super) fn asked(self, asked: &Asked) -> Self {
+        let Asked { vend, action, suite } = asked;
+        let to = self.u64(vend.terminal.0).u32(vend.key_epoch.0).u64(vend.sequence);
+        to.u8(*action as u8).u8(*suite as u8)
+    }
+
+    pub(super) fn told(self, told: &Told) -> Self {
+        let to = self.u8(told.state as u8).u64(told.reference);
+        let sealed = told.sealed.as_bytes();
+        to.u8(u8::try_from(sealed.len()).expect("a box is short")).bytes(sealed)
     }
 
     pub(super) fn report(self, report: &Report) -> Self {
@@ -159,6 +174,23 @@ impl Reader {
             bytes: self.u32()?,
             checksum: self.u64()?,
         })
+    }
+
+    pub(super) fn asked(&mut self) -> Result<Asked, NotUnderstood> {
+        let (terminal, key_epoch) = (TerminalId(self.u64()?), KeyEpoch(self.u32()?));
+        let vend = VendName { terminal, key_epoch, sequence: self.u64()? };
+        let action = SettleAction::from_byte(self.u8()?).ok_or(NotUnderstood("it asks for nothing known"))?;
+        let suite = Suite::from_byte(self.u8()?).ok_or(NotUnderstood("a suite is unknown"))?;
+        Ok(Asked { vend, action, suite })
+    }
+
+    pub(super) fn told(&mut self) -> Result<Told, NotUnderstood> {
+        let state = SequenceState::from_byte(self.u8()?).ok_or(NotUnderstood("a state is unknown"))?;
+        let (reference, length) = (self.u64()?, usize::from(self.u8()?));
+        let sealed = self.rest.get(..length).ok_or(NotUnderstood("it is too short"))?;
+        let sealed = SoldBox::from_bytes(sealed).map_err(|_| NotUnderstood("a box is too long"))?;
+        let _ = self.rest.split_to(length);
+        Ok(Told { state, reference, sealed })
     }
 
     pub(super) fn report(&mut self) -> Result<Report, NotUnderstood> {

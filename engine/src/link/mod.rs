@@ -21,12 +21,15 @@ pub use codec::{Encoded, LinkMessage, NotUnderstood};
 pub use wire::link::Channel;
 
 use crate::ids::{SellerId, Span, VarietyId};
-use crate::journal::record::{Stream, TransferFact};
+use crate::journal::record::{Stream, TransferFact, VendName};
 use crate::policy::{Levels, Rate};
 use crate::registry::{Delta, Registry};
 use crate::stock::{BlockProperties, WrappedKey};
 use bytes::Bytes;
 use std::sync::Arc;
+use wire::message::{SequenceState, SettleAction};
+use wire::session::Suite;
+use wire::settlement::SoldBox;
 
 /// Node to hub.
 #[derive(Clone, Debug)]
@@ -111,6 +114,22 @@ pub enum ToHub {
         /// Where its journal ends.
         journal_end: u64,
     },
+    /// A terminal wants to know what became of a sequence of another seller.
+    Ask {
+        /// Names the question within this connection.
+        question: u64,
+        /// Who answers for the sequence.
+        seller: SellerId,
+        /// The sequence, and what is asked of it.
+        asked: Asked,
+    },
+    /// The answer to [`ToNode::Asked`]; what it says is durable.
+    Told {
+        /// The question.
+        question: u64,
+        /// The answer.
+        told: Told,
+    },
     /// The node holds a registry durably.
     RegistryHeld {
         /// Its version.
@@ -118,6 +137,33 @@ pub enum ToHub {
         /// Its digest.
         digest: u64,
     },
+}
+
+/// A question about a sequence of another seller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// The sequence.
+    pub vend: VendName,
+    /// What is to be done.
+    pub action: SettleAction,
+    /// How a PIN is to be sealed for the terminal.
+    pub suite: Suite,
+}
+
+/// What the seller of a sequence says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// Its state; `InDoubt`: it cannot be asked now, or could not do what was asked.
+    pub state: SequenceState,
+    /// The sale's reference; 0: none.
+    pub reference: u64,
+    /// The PIN, if it was asked for and may be had.
+    pub sealed: SoldBox,
+}
+
+impl Told {
+    /// The seller of the sequence cannot be asked now.
+    pub const IN_DOUBT: Self = Self { state: SequenceState::InDoubt, reference: 0, sealed: SoldBox::NONE };
 }
 
 /// What a node has.
@@ -153,6 +199,20 @@ pub struct StockReport {
 /// Hub to node.
 #[derive(Clone, Debug)]
 pub enum ToNode {
+    /// A terminal at another seller wants to know what became of a sequence of this node.
+    Asked {
+        /// Names the question within this connection.
+        question: u64,
+        /// The sequence, and what is asked of it.
+        asked: Asked,
+    },
+    /// The answer to [`ToHub::Ask`].
+    Told {
+        /// The question.
+        question: u64,
+        /// The answer.
+        told: Told,
+    },
     /// Answers a hello.
     Welcome {
         /// Grows with every start of the hub. The node refuses a lower one than it has seen.

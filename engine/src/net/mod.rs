@@ -18,12 +18,14 @@ pub mod relay;
 mod seats;
 mod session;
 mod sessions;
+mod settling;
 mod stats;
 mod worker;
 
 pub use front::{Front, FrontHandle, listen, listen_on};
 pub use meddler::{Honest, Meddler};
 pub use seats::Seats;
+pub use settling::Abroad;
 pub use stats::Stats;
 pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort, carry_to};
 

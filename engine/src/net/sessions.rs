@@ -3,6 +3,7 @@
 use super::meddler::Meddler;
 use super::outbox::Outbox;
 use super::session::{Phase, Session};
+use super::settling::ABROAD;
 use super::stats::{Stats, count, uncount};
 use crate::ids::TerminalId;
 use crate::seller::{Asker, Replies};
@@ -21,6 +22,8 @@ pub(super) struct Sessions<M> {
     touched: Vec<u64>,
     /// Sessions that may have something to read.
     ready: VecDeque<u64>,
+    /// Replies to terminals of other sellers, under the sessions that stand for their questions.
+    pub(super) abroad: VecDeque<(u64, Reply)>,
     stats: Arc<Stats>,
     pub(super) meddler: M,
 }
@@ -40,6 +43,7 @@ impl<M> Sessions<M> {
             outbox: Outbox::default(),
             touched: Vec::new(),
             ready: VecDeque::new(),
+            abroad: VecDeque::new(),
             stats,
             meddler,
         }
@@ -208,6 +212,9 @@ impl<M> Sessions<M> {
 
 impl<M: Meddler> Replies for Sessions<M> {
     fn reply(&mut self, asker: &Asker, reply: &Reply) {
+        if asker.session >= ABROAD {
+            return self.abroad.push_back((asker.session, reply.clone()));
+        }
         match self.meddler.reply(asker, reply) {
             None => self.send(asker.session, asker.correlation, reply),
             Some(instead) => {

@@ -39,7 +39,11 @@ impl Stats {
             Reply::Declined { .. } => count(&self.declined),
             Reply::Later { .. } => count(&self.later),
             Reply::Refused { .. } => count(&self.refused),
-            Reply::Welcome(_) | Reply::Resolved(_) | Reply::Catalogue(_) | Reply::State { .. } => {}
+            Reply::Welcome(_)
+            | Reply::Resolved(_)
+            | Reply::Catalogue(_)
+            | Reply::State { .. }
+            | Reply::Settled(_) => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use super::link::{CarryTo, CarryingArrival};
 use super::meddler::Meddler;
 use super::session::{Line, Phase, Received, Session};
 use super::sessions::Sessions;
+use super::settling::{Abroad, AskedHere};
 use super::stats::{Stats, count};
 use super::{Clock, WAKE, Waker};
 use crate::commit::{RecordSender, Wake};
@@ -19,6 +20,7 @@ use crate::limits::{
     OUTBOX_BYTES_MAX, READ_BYTES_MAX, RECORDS_PER_REQUEST_MAX, REST_MS, SESSION_WAITING_BYTES_MAX,
     STALL_MS_MAX, STOP_MS_MAX, WAIT_MS, WORKER_MESSAGES_MAX,
 };
+use crate::link::{Asked, Told};
 use crate::pool::Range;
 use crate::registry::{Registry, State};
 use crate::seller::{Asker, Lookup, Sealed, Seller, Service};
@@ -47,6 +49,10 @@ pub enum WorkerMessage<S> {
     Service(Service),
     /// What the history says.
     Found(Lookup, Option<Outcome>),
+    /// A terminal of another seller asks about a sequence of this one: the hub's question.
+    Asked(u64, Asked),
+    /// What another seller says of a sequence of its: this worker's question.
+    Told(u64, Told),
     /// Finish what is in flight, send the terminals away and end.
     Stop,
 }
@@ -135,15 +141,18 @@ pub struct Reports {
     pub dry: Sender<(usize, VarietyId)>,
     /// Questions for the history.
     pub lookups: Sender<(usize, Lookup)>,
+    /// What is said to other sellers.
+    pub abroad: Sender<Abroad>,
 }
 
 /// Sells to its terminals. [`Worker::run`] is its thread.
 pub struct Worker<S, M> {
     pub(super) port: WorkerPort<S>,
     pub(super) seller: Seller<S>,
-    sender: RecordSender,
+    pub(super) sender: RecordSender,
     pub(super) sessions: Sessions<M>,
     pub(super) carriers: Carriers,
+    pub(super) asked_here: AskedHere,
     /// Handshakes that the front is working out.
     pub(super) shaking: usize,
     pub(super) front: FrontHandle,
@@ -187,6 +196,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             sender,
             sessions: Sessions::new(Arc::clone(&stats), meddler),
             carriers: Carriers::default(),
+            asked_here: AskedHere::default(),
             shaking: 0,
             front,
             workers,
@@ -263,6 +273,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
         if self.seller.next_timeout().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
             self.seller.handle_timeout(now, &mut self.sessions);
         }
+        self.take_answers(now);
         self.hand_over();
         self.sessions.outbox.seal(self.seller.made());
         self.report();
@@ -273,6 +284,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
 
     fn take_messages(&mut self, now: &Now) {
         let version = self.seller.registry().version();
+        let mut questions = Vec::new();
         for message in self.port.messages.try_iter() {
             let (seller, sessions) = (&mut self.seller, &mut self.sessions);
             match message {
@@ -290,11 +302,16 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                 WorkerMessage::Found(lookup, outcome) => {
                     seller.handle_found(&lookup, outcome, now, sessions);
                 }
+                WorkerMessage::Asked(question, asked) => questions.push((question, asked)),
+                WorkerMessage::Told(number, told) => seller.handle_told(number, &told, sessions),
                 WorkerMessage::Stop => {
                     seller.handle_stop(sessions);
                     self.stop_by_ms = Some(now.monotonic_ms + STOP_MS_MAX);
                 }
             }
+        }
+        for (question, asked) in questions {
+            self.take_asked(question, asked, now);
         }
         if self.seller.registry().version() != version {
             self.recheck_carriers(now);
@@ -458,6 +475,10 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             self.sessions.dismiss(earlier, ByeReason::Replaced, 0, now.monotonic_ms);
         }
         self.seller.handle_request(asker, request, now, &mut self.sessions);
+        self.take_lookups();
+    }
+
+    pub(super) fn take_lookups(&mut self) {
         while let Some(lookup) = self.seller.poll_lookup() {
             if self.lookups.len() >= LOOKUPS_MAX {
                 self.seller.handle_unasked(&lookup, &mut self.sessions);
@@ -483,6 +504,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
 
     /// Tells the others what the seller needs of them.
     fn report(&mut self) {
+        self.send_abroad();
         let worker = self.reports.worker;
         while let Some(variety) = self.seller.poll_dry() {
             // When it does not fit, the vend waits in vain, its terminal asks again, and so does this worker.

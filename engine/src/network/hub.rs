@@ -1,12 +1,14 @@
 //! The hub's thread: take everything that is ready, commit once, release the effects. A full disk drops the hub and loads
 //! it again when there may be room; any other failure ends the process.
 
+use super::answering::ArchiveQuestion;
 use super::{Failure, Nudge, spawn};
 use crate::commit::Wake;
 use crate::disk::mapped::MappedDisk;
 use crate::hub::{Command, CommandError, Done, Hub, HubError, Output, SqliteStore, Supply};
 use crate::ids::{BatchId, SellerId};
-use crate::link::ToHub;
+use crate::limits::SETTLING_MAX;
+use crate::link::{ToHub, ToNode, Told};
 use crate::net::link::{Keyring, LinkEvent, LinkKey, LinkOptions, LinkServer, LinkServerHandle};
 use crate::net::{Clock, Random};
 use crate::stock::NodeKeys;
@@ -30,6 +32,8 @@ pub(super) enum HubMessage {
     Link(LinkEvent<ToHub>),
     /// An operator's command.
     Command(Command, Sender<Result<Done, CommandError>>),
+    /// A node is answered: which, its question, the answer.
+    Tell(SellerId, u64, Told),
     /// Someone looks.
     Look(Look),
     /// End.
@@ -104,6 +108,13 @@ impl HubHandle {
         ask_hub(&self.messages, question).ok_or(Failure::HubGone)
     }
 
+    /// Answers a node's question about a sequence, from any thread.
+    pub(super) fn teller(&self) -> impl Fn(SellerId, u64, Told) + Send + 'static {
+        let messages = self.messages.clone();
+        // When the hub's thread has ended, nobody waits.
+        move |node, question, told| drop(messages.send(HubMessage::Tell(node, question, told)))
+    }
+
     pub(super) fn stop(self) {
         let _ = self.messages.send(HubMessage::Stop);
         let _ = self.thread.join();
@@ -139,7 +150,7 @@ pub(super) fn start(
     clock: Clock,
     random: Random,
     fatal: fn(&Failure) -> !,
-) -> Result<(HubHandle, Arc<Batches>), Failure> {
+) -> Result<(HubHandle, Arc<Batches>, Receiver<ArchiveQuestion>), Failure> {
     let batches = Arc::<Batches>::default();
     let keyring = Arc::<Keyring>::default();
     let hub = match load(&database, &disk, &keys) {
@@ -165,6 +176,7 @@ pub(super) fn start(
         LinkServer::start(listener, keyring, deliver, clock, random, options)
     });
     let server = server.transpose().map_err(Failure::Poll)?;
+    let (questions, asked) = bounded(SETTLING_MAX);
     let desk = Desk {
         database,
         disk,
@@ -174,11 +186,12 @@ pub(super) fn start(
         keyring,
         server,
         links: BTreeMap::new(),
+        questions,
         clock,
         random,
     };
     let thread = spawn("hub", fatal, move || desk.run(hub, &messages));
-    Ok((HubHandle { thread, messages: sender }, batches))
+    Ok((HubHandle { thread, messages: sender }, batches, asked))
 }
 
 /// Lets every node in that the hub knows.
@@ -210,6 +223,8 @@ struct Desk {
     server: Option<LinkServerHandle>,
     /// The connection of each node that has one.
     links: BTreeMap<SellerId, u64>,
+    /// Questions about sequences of sellers that answer no more.
+    questions: Sender<ArchiveQuestion>,
     clock: Clock,
     random: Random,
 }
@@ -267,6 +282,7 @@ impl Desk {
                         hub.handle_command(next_ticket, command, now_ms, &mut |bytes| random(bytes))?;
                         next_ticket += 1;
                     }
+                    HubMessage::Tell(node, question, told) => self.tell(node, question, told),
                     HubMessage::Look(question) => looks.push(question),
                     HubMessage::Stop => stopping = true,
                 }
@@ -336,7 +352,20 @@ impl Desk {
                     buyer.wake();
                 }
             }
+            Output::AnswerFor { node, question, seller, asked } => {
+                let question = ArchiveQuestion { node, question, seller, asked };
+                if let Err(full) = self.questions.try_send(question) {
+                    let ArchiveQuestion { node, question, .. } = full.into_inner();
+                    self.tell(node, question, Told::IN_DOUBT);
+                }
+            }
             Output::Alarm(alarm) => tracing::warn!("{alarm}"),
+        }
+    }
+
+    fn tell(&self, node: SellerId, question: u64, told: Told) {
+        if let (Some(server), Some(&connection)) = (&self.server, self.links.get(&node)) {
+            server.send(connection, ToNode::Told { question, told });
         }
     }
 

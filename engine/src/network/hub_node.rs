@@ -1,5 +1,6 @@
 //! The hub as a node: its data directory, its threads, and what operators work with there.
 
+use super::answering::ArchiveQuestion;
 use super::hub::{self, Batches, HubHandle, HubMessage};
 use super::{Failure, HubOptions, Nudge};
 use crate::acquisition::Suppliers;
@@ -25,6 +26,8 @@ pub(super) struct HubNode {
     pub(super) desk: HubDesk,
     /// If it runs: who supplies what.
     pub(super) buying: Option<Buying>,
+    /// Questions about sequences of sellers that answer no more.
+    pub(super) questions: Receiver<ArchiveQuestion>,
 }
 
 /// What the thread needs that deals with suppliers.
@@ -81,7 +84,7 @@ pub(super) fn start(
     });
     let supply = buying.as_ref().map(|buying| (buying.suppliers.supply(), buying.waker.clone()));
     let address = links.as_ref().and_then(|links| links.local_addr().ok());
-    let (handle, batches) = hub::start(
+    let (handle, batches, questions) = hub::start(
         data.join("hub.db"),
         Arc::clone(&disk),
         Arc::clone(&keys),
@@ -94,7 +97,7 @@ pub(super) fn start(
     )?;
     let hub = handle.sender();
     let desk = HubDesk { hub, disk, keys, fingerprints, batches, links: address, folds: Mutex::default() };
-    Ok(HubNode { handle, desk, buying })
+    Ok(HubNode { handle, desk, buying, questions })
 }
 
 impl HubDesk {

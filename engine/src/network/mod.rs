@@ -13,6 +13,7 @@
 //! ```
 
 mod acquiring;
+mod answering;
 mod backlog;
 mod bookkeeping;
 mod committing;
@@ -190,7 +191,8 @@ impl Options {
 /// A running process's nodes.
 pub struct Network {
     office: Office,
-    hub: Option<HubHandle>,
+    /// The hub, and the thread that answers for sellers that do not any more.
+    hub: Option<(HubHandle, JoinHandle<()>)>,
     acquiring: Option<AcquiringHandle>,
     sellers: Vec<SellerNode>,
     _locks: Vec<DirLock>,
@@ -238,10 +240,16 @@ impl Network {
             desks.push(desk);
         }
         let (hub, desk, buying) = match hub {
-            Some(HubNode { handle, desk, buying }) => (Some(handle), Some(desk), buying),
+            Some(HubNode { handle, desk, buying, questions }) => {
+                (Some((handle, questions)), Some(desk), buying)
+            }
             None => (None, None, None),
         };
         let office = Office::new(desk, desks, clock, random);
+        let hub = hub.map(|(hub, questions)| {
+            let answering = answering::start(questions, office.clone(), &hub, fatal);
+            (hub, answering)
+        });
         let acquiring = buying.map(|Buying { suppliers, waker, wake }| {
             acquiring::start(suppliers, office.clone(), waker, wake, fatal)
         });
@@ -268,8 +276,9 @@ impl Network {
             }
         });
         drop(office);
-        if let Some(hub) = hub {
+        if let Some((hub, answering)) = hub {
             hub.stop();
+            let _ = answering.join();
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::disk::mapped::MappedDisk;
 use crate::ids::SellerId;
 use crate::journal::{Journal, JournalOptions, JournalReader, Space};
 use crate::ledger::Bookkeeper;
-use crate::limits::{DRY_SIGNALS_MAX, LOOKUPS_MAX};
+use crate::limits::{DRY_SIGNALS_MAX, LOOKUPS_MAX, SETTLING_MAX};
 use crate::net::link::{LinkKey, LinkServerHandle};
 use crate::net::{
     Clock, Front, FrontHandle, Meddler, Random, Reports, Seats, Stats, Worker, WorkerHandle, WorkerMessage,
@@ -99,6 +99,7 @@ pub(super) fn start<M: Meddler>(
     let mut committer = committing::prepare(journal);
     let (dry_in, dry) = bounded(DRY_SIGNALS_MAX);
     let (lookups_in, lookups) = bounded(LOOKUPS_MAX);
+    let (abroad_in, abroad) = bounded(SETTLING_MAX);
     let standing = Arc::<Standing>::default();
     if selling.is_none() {
         standing.set_registry(stored_registry(&disk, &keys)?);
@@ -151,7 +152,12 @@ pub(super) fn start<M: Meddler>(
             let sender = committer.sender(Arc::new(handle.clone()));
             let (registry, library) = (Arc::clone(steward.registry()), steward.library());
             let seller = Seller::new(seller_id, registry, library, windows, Arc::clone(&space));
-            let reports = Reports { worker, dry: dry_in.clone(), lookups: lookups_in.clone() };
+            let reports = Reports {
+                worker,
+                dry: dry_in.clone(),
+                lookups: lookups_in.clone(),
+                abroad: abroad_in.clone(),
+            };
             let worker_thread = Worker::new(
                 port,
                 seller,
@@ -181,6 +187,7 @@ pub(super) fn start<M: Meddler>(
             reader.clone(),
             Link { addresses, node, key },
             dry,
+            abroad,
             handles.clone(),
             front_handle.clone(),
             managers,
@@ -192,7 +199,7 @@ pub(super) fn start<M: Meddler>(
         let front = (front_handle, spawn("front", fatal, move || front.run().map_err(Failure::Poll)));
         selling = Some(SellingThreads { front, workers: worker_threads, downlinks, stewarding });
     }
-    drop((dry_in, lookups_in));
+    drop((dry_in, lookups_in, abroad_in));
     // When nothing runs, nobody can say what the hub knows.
     let backlog = address.map(|_| Backlog::new(reader.clone(), data.clone(), unreported_alarm_s, clock));
     let bookkeeping = bookkeeping::start(

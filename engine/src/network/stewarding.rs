@@ -9,13 +9,14 @@ use crate::commit::RecordSender;
 use crate::disk::mapped::MappedDisk;
 use crate::ids::{SellerId, VarietyId};
 use crate::journal::{JournalError, JournalReader, Position};
-use crate::link::{ToHub, ToNode};
+use crate::link::{Asked, ToHub, ToNode, Told};
 use crate::net::link::{LinkEvent, LinkKey, LinkOptions, Role, Uplink, UplinkHandle, UplinkIdentity};
-use crate::net::{Clock, FrontHandle, Random, WorkerHandle, WorkerMessage};
+use crate::net::{Abroad, Clock, FrontHandle, Random, WorkerHandle, WorkerMessage, home};
 use crate::seller::Service;
 use crate::steward::{Content, NodePlace, Shipping, Steward, StewardAction, TICK_MS};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
@@ -57,6 +58,7 @@ pub(super) fn start(
     reader: JournalReader<MappedDisk>,
     upstream: Upstream,
     dry: Receiver<(usize, VarietyId)>,
+    abroad: Receiver<Abroad>,
     workers: Vec<WorkerHandle<Content<MappedDisk>>>,
     front: FrontHandle,
     managers: Managers,
@@ -94,9 +96,10 @@ pub(super) fn start(
         managers,
         standing,
         tick_at_ms: 0,
+        questions: BTreeSet::new(),
         clock,
     };
-    let thread = spawn("steward", fatal, move || desk.run(&messages, dry, &nudges, &written));
+    let thread = spawn("steward", fatal, move || desk.run(&messages, dry, abroad, &nudges, &written));
     Ok(StewardingHandle { thread, messages: sender })
 }
 
@@ -115,6 +118,8 @@ struct Desk {
     managers: Managers,
     standing: Arc<Standing>,
     tick_at_ms: u64,
+    /// What terminals here have asked of other sellers in this connection: the worker and its number.
+    questions: BTreeSet<(usize, u64)>,
     clock: Clock,
 }
 
@@ -123,10 +128,11 @@ impl Desk {
         mut self,
         messages: &Receiver<StewardMessage>,
         dry: Receiver<(usize, VarietyId)>,
+        abroad: Receiver<Abroad>,
         nudges: &Receiver<()>,
         written: &Receiver<Written>,
     ) -> Result<(), Failure> {
-        let ended = self.run_to_end(messages, dry, nudges, written);
+        let ended = self.run_to_end(messages, dry, abroad, nudges, written);
         self.uplink.stop();
         self.writer.stop();
         ended
@@ -136,6 +142,7 @@ impl Desk {
         &mut self,
         messages: &Receiver<StewardMessage>,
         mut dry: Receiver<(usize, VarietyId)>,
+        mut abroad: Receiver<Abroad>,
         nudges: &Receiver<()>,
         written: &Receiver<Written>,
     ) -> Result<(), Failure> {
@@ -144,12 +151,17 @@ impl Desk {
         loop {
             let mut message = None;
             let mut signal = None;
+            let mut said = None;
             let mut segment = None;
             select! {
                 recv(messages) -> got => message = got.ok(),
                 recv(dry) -> got => match got {
                     Ok(got) => signal = Some(got),
                     Err(_) => dry = never(),
+                },
+                recv(abroad) -> got => match got {
+                    Ok(got) => said = Some(got),
+                    Err(_) => abroad = never(),
                 },
                 recv(nudges) -> _ => {}
                 recv(written) -> got => segment = got.ok(),
@@ -171,6 +183,10 @@ impl Desk {
                 let Some((worker, variety)) = signal.take().or_else(|| dry.try_recv().ok()) else { break };
                 self.steward.handle_dry(worker, variety, &now);
                 self.act()?;
+            }
+            for _ in 0..MESSAGES_PER_TURN {
+                let Some(said) = said.take().or_else(|| abroad.try_recv().ok()) else { break };
+                self.say_abroad(said);
             }
             while let Some((write, result)) = segment.take().or_else(|| written.try_recv().ok()) {
                 self.steward.handle_written(&write, result, &now)?;
@@ -209,7 +225,11 @@ impl Desk {
             }
             LinkEvent::Message { connection, message, .. } => {
                 if self.connection == Some(connection) {
-                    self.steward.handle_message(message, now)?;
+                    match message {
+                        ToNode::Asked { question, asked } => self.asked(question, asked),
+                        ToNode::Told { question, told } => self.told(question, told),
+                        message => self.steward.handle_message(message, now)?,
+                    }
                 }
             }
             LinkEvent::Down { connection, why, .. } => {
@@ -220,6 +240,37 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// A worker says something to another seller.
+    fn say_abroad(&mut self, said: Abroad) {
+        match said {
+            Abroad::Told { question, told } => self.send(ToHub::Told { question, told }),
+            Abroad::Question { worker, question } if self.steward.is_linked() => {
+                self.questions.insert((worker, question.number));
+                let (seller, asked) = (question.seller, question.asked);
+                let question = (question.number << WORKER_BITS) | worker as u64;
+                self.send(ToHub::Ask { question, seller, asked });
+            }
+            Abroad::Question { worker, question } => {
+                self.workers[worker].send(WorkerMessage::Told(question.number, Told::IN_DOUBT));
+            }
+        }
+    }
+
+    /// A terminal of another seller asks about a sequence of one of its home worker here.
+    fn asked(&mut self, question: u64, asked: Asked) {
+        let worker = home(asked.vend.terminal, self.workers.len());
+        self.workers[worker].send(WorkerMessage::Asked(question, asked));
+    }
+
+    /// What another seller says.
+    fn told(&mut self, question: u64, told: Told) {
+        let worker = (question & ((1 << WORKER_BITS) - 1)) as usize;
+        let number = question >> WORKER_BITS;
+        if self.questions.remove(&(worker, number)) {
+            self.workers[worker].send(WorkerMessage::Told(number, told));
+        }
     }
 
     fn tick(&mut self) {
@@ -327,6 +378,9 @@ impl Desk {
         if self.connection.take().is_some() {
             self.steward.handle_cut();
             self.shipping.handle_cut();
+            for (worker, number) in std::mem::take(&mut self.questions) {
+                self.workers[worker].send(WorkerMessage::Told(number, Told::IN_DOUBT));
+            }
         }
     }
 
@@ -337,6 +391,8 @@ impl Desk {
     }
 }
 
+/// Of a question's number on the link, what names the worker.
+const WORKER_BITS: u32 = 12;
 /// Messages taken in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 /// How long a stopping steward tries to report the rest of the journal, in milliseconds.

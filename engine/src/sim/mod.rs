@@ -289,7 +289,7 @@ impl World {
                 Output::Done { result, .. } => {
                     done = Some(result.expect("a command of the simulation is right"));
                 }
-                Output::PlaceOrder { .. } | Output::Alarm(_) => {}
+                Output::PlaceOrder { .. } | Output::AnswerFor { .. } | Output::Alarm(_) => {}
             }
         }
         done

@@ -136,7 +136,7 @@ impl Net {
                 }
                 Output::Close { node, fault } => panic!("{node:?} broke the protocol: {fault}"),
                 Output::Done { result, .. } => _ = result.unwrap(),
-                Output::Alarm(_) | Output::PlaceOrder { .. } => {}
+                Output::Alarm(_) | Output::PlaceOrder { .. } | Output::AnswerFor { .. } => {}
             }
         }
     }

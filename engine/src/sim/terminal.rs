@@ -172,7 +172,7 @@ impl Terminal {
                 other => panic!("terminal {:?} was refused sequence {sequence}: {other:?}", self.id),
             },
             Reply::Welcome(welcome) => self.handle_welcome(welcome.next_sequence, welcome.window_base),
-            Reply::Later { .. } | Reply::Resolved(_) | Reply::Catalogue(_) => {}
+            Reply::Later { .. } | Reply::Resolved(_) | Reply::Catalogue(_) | Reply::Settled(_) => {}
         }
     }
 

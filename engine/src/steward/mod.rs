@@ -435,7 +435,8 @@ impl<D: Disk> Steward<D> {
             ToNode::Farewell => self.leave = Leave::Taken,
             ToNode::OldCopy => return Err(StewardError::OldCopy),
             // It has offered nothing in the other stream, and waits for nobody's progress.
-            ToNode::Answer { .. } | ToNode::Progress { .. } => {}
+            // Questions about sequences are the workers'.
+            ToNode::Answer { .. } | ToNode::Progress { .. } | ToNode::Asked { .. } | ToNode::Told { .. } => {}
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod network;
 mod orders;
 mod pool;
 mod refill;
+mod roaming;
 mod sequences;
 mod simulation;
 mod support;

@@ -221,7 +221,7 @@ impl Connection {
             | Request::Void { sequence }
             | Request::Status { sequence }
             | Request::Reprint { sequence } => correlation_of(*sequence),
-            Request::Login(_) | Request::Catalogue { .. } => 0,
+            Request::Login(_) | Request::Catalogue { .. } | Request::Settle(_) => 0,
         };
         let at = self.output.len();
         self.output.resize(at + REQUEST_BYTES_MAX, 0);

@@ -261,6 +261,8 @@ fn answer(state: &mut State, terminal: u64, request: &Request) -> Option<Vec<Rep
             state_of(state, *sequence)
         }
         Request::Status { sequence } => state_of(state, *sequence),
+        // The load generator asks nobody about other sellers.
+        Request::Settle(_) => return None,
         Request::Reprint { sequence } => {
             Reply::Refused { sequence: *sequence, reason: RefuseReason::ReprintLimit }
         }

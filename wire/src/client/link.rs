@@ -11,7 +11,10 @@ use ring::rand::SecureRandom as _;
 use crate::client::connection::{Connection, Fault, Incoming};
 use crate::client::{Client, ClientError, SaleId, Store};
 use crate::control::{ByeReason, ErrorCode};
-use crate::message::{Addresses, Login, Outcome, Reply, Request, WINDOW, Welcome};
+use crate::message::{
+    Addresses, DeclineReason, Login, Outcome, Reply, Request, SellerId, SequenceState, Settle, SettleAction,
+    WINDOW, Welcome,
+};
 use crate::session::SessionError;
 
 /// A connection that is logged in.
@@ -34,11 +37,51 @@ impl<S: Store> Client<S> {
         let connected = self.link(until)?.welcome.seller;
         if let Some(id) = id.filter(|id| id.seller != connected) {
             self.await_resolved(until)?;
-            return Err(ClientError::OtherSeller { sale: id.seller, connected });
+            return self.ask_abroad(id, connected, request, until);
         }
         let until = until.min(Instant::now() + self.config.reply_timeout);
         let reply = self.request(request, until);
         reply.map_err(|fault| self.give_up(fault))
+    }
+
+    /// Asks the seller of a sale through the one that is connected. What cannot be asked now, or is settled, is an
+    /// [`ClientError::OtherSeller`].
+    fn ask_abroad(
+        &mut self,
+        id: SaleId,
+        connected: SellerId,
+        request: &Request,
+        until: Instant,
+    ) -> Result<Reply, ClientError> {
+        let SaleId { seller, sequence } = id;
+        let elsewhere = ClientError::OtherSeller { sale: seller, connected };
+        let action = match request {
+            _ if self.settled.iter().any(|(sale, _)| sale.id == id) => return Err(elsewhere),
+            Request::Vend(_) | Request::Reprint { .. } => SettleAction::Pin,
+            Request::Confirm { .. } => SettleAction::Confirm,
+            Request::Void { .. } => SettleAction::Void,
+            _ => SettleAction::Status,
+        };
+        let suite = self.config.suite;
+        let settle = Request::Settle(Settle { seller, sequence, action, suite });
+        let until = until.min(Instant::now() + self.config.reply_timeout);
+        let reply = self.request(&settle, until).map_err(|fault| self.give_up(fault))?;
+        let Reply::Settled(settled) = reply else { return Err(ClientError::WrongReply) };
+        if (settled.seller, settled.sequence) != (seller, sequence) {
+            return Err(ClientError::WrongReply);
+        }
+        let (state, reference) = (settled.state, settled.reference);
+        match state {
+            SequenceState::Sold | SequenceState::Confirmed if action == SettleAction::Pin => {
+                let sold = settled.sealed.open(&self.config.key, suite, seller, sequence);
+                sold.map(Reply::Sold).map_err(|_| elsewhere)
+            }
+            SequenceState::Declined | SequenceState::Blocked if action == SettleAction::Pin => {
+                Ok(Reply::Declined { sequence, reason: DeclineReason::Blocked })
+            }
+            SequenceState::InDoubt | SequenceState::Open => Err(elsewhere),
+            _ => Ok(Reply::State { sequence, state, reference }),
+        }
     }
 
     /// Waits until the login is answered: what it says of other sellers' sales is then known.

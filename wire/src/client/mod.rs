@@ -117,8 +117,8 @@ pub enum ClientError {
     /// The seller asks to wait, for longer than there is time.
     #[error("the seller says later: {0:?}")]
     Later(LaterReason),
-    /// The sale belongs to another seller than the one that is connected.
-    #[error("the sale belongs to seller {}, and seller {} is connected", .sale.0, .connected.0)]
+    /// The sale belongs to another seller than the one that is connected, which cannot ask it now.
+    #[error("the sale belongs to seller {}, which seller {} cannot ask now", .sale.0, .connected.0)]
     OtherSeller {
         /// The sale's.
         sale: SellerId,

@@ -13,6 +13,7 @@ use crate::control::{self, Bye, ByeReason, Control, ErrorCode, decode_control};
 use crate::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header};
 use crate::message::*;
 use crate::session::{Acceptor, Mode, SellerSession, Suite, TerminalHandshake};
+use crate::settlement::SoldBox;
 
 #[test]
 fn requests_are_as_the_vectors_say() {
@@ -231,6 +232,15 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("void", Request::Void { sequence: 14 }),
         ("status", Request::Status { sequence: 0x0807_0605_0403_0201 }),
         ("reprint", Request::Reprint { sequence: 13 }),
+        (
+            "settle, the PIN of another seller",
+            Request::Settle(Settle {
+                seller: SellerId(9),
+                sequence: 3,
+                action: SettleAction::Pin,
+                suite: crate::session::Suite::ChaChaPoly,
+            }),
+        ),
     ]
 }
 
@@ -324,12 +334,26 @@ fn replies() -> Vec<(String, Reply)> {
     for reason in (0..=255).filter_map(RefuseReason::from_byte) {
         add(&format!("refused {reason:?}"), Reply::Refused { sequence, reason });
     }
+    let sealed = SoldBox::seal(&[5; 32], Suite::AesGcm, SellerId(9), &boxed_sale());
+    for (name, state, reference, sealed) in [
+        ("settled, in doubt", SequenceState::InDoubt, 0, SoldBox::NONE),
+        ("settled, with the PIN", SequenceState::Sold, 65_541, sealed),
+    ] {
+        let seller = SellerId(9);
+        add(name, Reply::Settled(Box::new(Settled { seller, sequence: 3, state, reference, sealed })));
+    }
     for state in (0..=255).filter_map(SequenceState::from_byte) {
         use SequenceState::{Confirmed, Sold, Voided};
         let reference = if matches!(state, Sold | Confirmed | Voided) { 65_541 } else { 0 };
         add(&format!("state {state:?}"), Reply::State { sequence, state, reference });
     }
     list
+}
+
+/// What is in the box of a vector: sealed under the key 32 × `05`, by seller 9.
+fn boxed_sale() -> Sold {
+    let (pin, serial) = (fill(b"1234567890123456"), fill(b"S0001"));
+    Sold { sequence: 3, reference: 65_541, copy: 0, expiry: 20_991_231, pin, serial }
 }
 
 fn controls() -> Vec<Control> {
@@ -376,6 +400,10 @@ fn request_fields(request: &Request) -> Value {
         | Request::Void { sequence }
         | Request::Status { sequence }
         | Request::Reprint { sequence } => json!({ "sequence": number(*sequence) }),
+        Request::Settle(settle) => json!({
+            "seller": settle.seller.0, "sequence": number(settle.sequence), "action": settle.action as u8,
+            "suite": settle.suite as u8,
+        }),
     }
 }
 
@@ -424,6 +452,10 @@ fn reply_fields(reply: &Reply) -> Value {
         }
         Reply::State { sequence, state, reference } => json!({
             "sequence": number(*sequence), "state": *state as u8, "reference": number(*reference),
+        }),
+        Reply::Settled(settled) => json!({
+            "seller": settled.seller.0, "sequence": number(settled.sequence), "state": settled.state as u8,
+            "reference": number(settled.reference), "box": hex(settled.sealed.as_bytes()),
         }),
     }
 }

@@ -94,6 +94,11 @@ impl Seller {
                 Reply::State { sequence, state: self.state(sequence), reference: 0 }
             }
             Request::Reprint { sequence } => sold(sequence, 1),
+            // The other seller cannot be asked.
+            Request::Settle(Settle { seller, sequence, .. }) => {
+                let (state, sealed) = (SequenceState::InDoubt, wire::settlement::SoldBox::NONE);
+                Reply::Settled(Box::new(Settled { seller, sequence, state, reference: 0, sealed }))
+            }
             Request::Catalogue { from } => {
                 let entry = CatalogueEntry { product: u32::from(from), ..CatalogueEntry::EMPTY };
                 let count = if from == 4 { 1 } else { 2 };

@@ -1,11 +1,13 @@
 //! Sessions and messages that several tests need.
 
+use proptest::collection::vec;
 use proptest::prelude::*;
 use wire::message::*;
 use wire::session::{
     Acceptor, HANDSHAKE_BYTES, HELLO_BYTES, HandshakeInbound, Mode, SellerSession, Suite, TerminalHandshake,
     TerminalSession,
 };
+use wire::settlement::{SOLD_BOX_BYTES_MAX, SoldBox};
 
 pub(crate) const KEY: [u8; 32] = [0x4b; 32];
 pub(crate) const TERMINAL: TerminalId = TerminalId(0x0102_0304_0506_0708);
@@ -95,6 +97,11 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         any::<u64>().prop_map(|sequence| Request::Void { sequence }),
         any::<u64>().prop_map(|sequence| Request::Status { sequence }),
         any::<u64>().prop_map(|sequence| Request::Reprint { sequence }),
+        (any::<(u32, u64)>(), coded(SettleAction::from_byte), coded(Suite::from_byte)).prop_map(
+            |((seller, sequence), action, suite)| {
+                Request::Settle(Settle { seller: SellerId(seller), sequence, action, suite })
+            }
+        ),
     ]
 }
 
@@ -157,6 +164,12 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
             .prop_map(|(sequence, reason)| Reply::Refused { sequence, reason }),
         (any::<(u64, u64)>(), coded(SequenceState::from_byte))
             .prop_map(|((sequence, reference), state)| Reply::State { sequence, state, reference }),
+        (any::<(u32, u64, u64)>(), coded(SequenceState::from_byte), vec(any::<u8>(), 0..=SOLD_BOX_BYTES_MAX))
+            .prop_map(|((seller, sequence, reference), state, sealed)| {
+                let sealed = SoldBox::from_bytes(&sealed).unwrap();
+                let seller = SellerId(seller);
+                Reply::Settled(Box::new(Settled { seller, sequence, state, reference, sealed }))
+            }),
     ]
 }
 

@@ -7,6 +7,7 @@
 //! depends on ([`Seller::made`] at that time, all of them to be safe) and may leave only when that many are durable.
 
 mod questions;
+mod settling;
 mod vend;
 
 use super::library::{Library, Sealed};
@@ -19,6 +20,8 @@ use crate::limits::{BACK_OFF_MAX_MS, BACK_OFF_MIN_MS, PING_INTERVAL_S, RECORDS_R
 use crate::pool::{Lane, Range};
 use crate::registry::Registry;
 use crate::time::Now;
+pub use settling::Question;
+use settling::Settling;
 use std::collections::HashSet;
 use std::sync::Arc;
 use wire::message::{
@@ -42,6 +45,8 @@ pub struct Seller<S> {
     lookups: Vec<Lookup>,
     /// Reprints that the history was asked for: one at a time of a sequence, so that each is counted before the next.
     reprinting: HashSet<VendName>,
+    /// What is asked of other sellers.
+    settling: Settling,
     stopping: bool,
     service: Service,
 }
@@ -122,6 +127,7 @@ impl<S: Sealed> Seller<S> {
             dry: Vec::new(),
             lookups: Vec::new(),
             reprinting: HashSet::new(),
+            settling: Settling::default(),
             stopping: false,
             service: Service::Open,
         }
@@ -192,7 +198,8 @@ impl<S: Sealed> Seller<S> {
     /// When [`Seller::handle_timeout`] is due, in [`Now::monotonic_ms`].
     #[must_use]
     pub fn next_timeout(&self) -> Option<u64> {
-        self.parked.iter().map(|parked| parked.until_ms).min()
+        let parked = self.parked.iter().map(|parked| parked.until_ms).min();
+        parked.into_iter().chain(self.next_settling()).min()
     }
 
     /// A range became this worker's; vends that wait for it are sold.
@@ -242,13 +249,15 @@ impl<S: Sealed> Seller<S> {
     /// A session ended: what it waits for is given up, the sequence stays open.
     pub fn handle_closed(&mut self, session: u64) {
         self.parked.retain(|parked| parked.asker.session != session);
+        self.forget_settling(session);
     }
 
-    /// Answers vends that waited long enough.
+    /// Answers vends, and questions to other sellers, that waited long enough.
     pub fn handle_timeout(&mut self, now: &Now, replies: &mut impl Replies) {
         for parked in self.unpark(|parked| parked.until_ms <= now.monotonic_ms) {
             later(&parked.asker, parked.vend.sequence, LaterReason::Stock, replies);
         }
+        self.end_settling(now, replies);
     }
 
     /// What the bookkeeper found for a question of [`Seller::poll_lookup`].
@@ -303,10 +312,8 @@ impl<S: Sealed> Seller<S> {
             Request::Void { sequence } => self.void(asker, *sequence, now, replies),
             Request::Status { sequence } => self.status(asker, *sequence, replies),
             Request::Reprint { sequence } => self.reprint(asker, *sequence, now, replies),
-            Request::Login(login) => {
-                let resolved = self.resolve(asker, login);
-                replies.reply(asker, &Reply::Resolved(Box::new(resolved)));
-            }
+            Request::Login(login) => self.log_in(asker, login, now, replies),
+            Request::Settle(settle) => self.settle(asker, settle, now, replies),
             Request::Catalogue { from } => {
                 let has_stock = |variety| self.has_stock(variety, now);
                 let page = super::catalogue::page(&self.registry, *from, has_stock);
@@ -335,15 +342,18 @@ impl<S: Sealed> Seller<S> {
         copy: u16,
         replies: &mut impl Replies,
     ) {
-        let opened = self.library.shelf(pin).and_then(|shelf| {
-            let (secret, serial) = shelf.content.open(pin.index())?;
-            Some(sold(sequence, pin, copy, shelf.content.expiry(), secret, serial))
-        });
-        match opened {
-            Some(reply) => replies.reply(asker, &reply),
+        match self.open(sequence, pin, copy) {
+            Some(sold) => replies.reply(asker, &Reply::Sold(sold)),
             // The record was good when it was sold and is not readable now: the operator can restore it.
             None => later(asker, sequence, LaterReason::InDoubt, replies),
         }
+    }
+
+    fn open(&self, sequence: u64, pin: PinId, copy: u16) -> Option<Sold> {
+        let shelf = self.library.shelf(pin)?;
+        let (secret, serial) = shelf.content.open(pin.index())?;
+        let expiry = shelf.content.expiry();
+        Some(Sold { sequence, reference: pin.0, copy, expiry, pin: secret, serial })
     }
 
     /// Records confirmations that are news; false when there is no room for the record.

@@ -6,7 +6,9 @@ use crate::journal::Record;
 use crate::limits::REPRINTS_MAX;
 use crate::seller::{Answer, Sealed};
 use crate::time::Now;
-use wire::message::{LaterReason, Login, Outcome, RefuseReason, Resolved, SequenceState, UNRESOLVED_MAX};
+use wire::message::{
+    LaterReason, Login, Outcome, RefuseReason, Resolved, SequenceState, Sold, UNRESOLVED_MAX,
+};
 
 impl<S: Sealed> Seller<S> {
     pub(super) fn confirm(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
@@ -85,6 +87,14 @@ impl<S: Sealed> Seller<S> {
         }
         self.record(&Record::Reprinted { vend: asker.names(sequence), pin, at_ms: now.unix_ms });
         self.reply_sold(asker, sequence, pin, u16::from(copies) + 1, replies);
+    }
+
+    /// The PIN of a sequence in the window that was sold and not voided, as it was sold.
+    pub fn sold_again(&mut self, asker: &Asker, sequence: u64) -> Option<Sold> {
+        match self.answer(asker, sequence) {
+            Answer::Sold { pin, state, .. } if state != SequenceState::Voided => self.open(sequence, pin, 0),
+            _ => None,
+        }
     }
 
     pub(super) fn resolve(&mut self, asker: &Asker, login: &Login) -> Resolved {

@@ -1,6 +1,6 @@
 //! A closed loop on bare sockets, and what a loop measured.
 
-use benches::process::{Child, Result, cpu_s};
+use crate::process::{Child, Result, cpu_s};
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -8,54 +8,71 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// What is asked and how long the answer is.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
     question: &'static [u8],
-    pub(crate) answer_bytes: usize,
+    /// In bytes.
+    pub answer_bytes: usize,
 }
 
 impl Shape {
-    pub(crate) const fn question(&self) -> &'static [u8] {
+    /// The bytes that ask.
+    #[must_use]
+    pub const fn question(&self) -> &'static [u8] {
         self.question
     }
 
-    pub(crate) const fn question_bytes(&self) -> usize {
+    /// How many they are.
+    #[must_use]
+    pub const fn question_bytes(&self) -> usize {
         self.question.len()
     }
 }
 
 /// About the sizes of a vend and of its answer.
-pub(crate) const ECHO: Shape = Shape { question: &[1; 64], answer_bytes: 96 };
+pub const ECHO: Shape = Shape { question: &[1; 64], answer_bytes: 96 };
 /// `LPOP list`; a value of 16 characters comes back as 23 bytes.
-pub(crate) const REDIS: Shape = Shape { question: b"*2\r\n$4\r\nLPOP\r\n$4\r\nlist\r\n", answer_bytes: 23 };
+pub const REDIS: Shape = Shape { question: b"*2\r\n$4\r\nLPOP\r\n$4\r\nlist\r\n", answer_bytes: 23 };
 
 /// What one load came to.
-pub(crate) struct Measured {
-    pub(crate) answers: u64,
-    pub(crate) seconds: f64,
+#[derive(Debug)]
+pub struct Measured {
+    /// Answers that came.
+    pub answers: u64,
+    /// How long it took.
+    pub seconds: f64,
     /// Nanoseconds.
-    pub(crate) latency: Histogram<u64>,
-    pub(crate) server_cpu_s: f64,
+    pub latency: Histogram<u64>,
+    /// Processor seconds of the server meanwhile.
+    pub server_cpu_s: f64,
     /// The part of the time that the client's core was busy.
-    pub(crate) client_busy: f64,
+    pub client_busy: f64,
     /// Why the figures mean nothing, if so.
-    pub(crate) trouble: Option<String>,
+    pub trouble: Option<String>,
 }
 
 impl Measured {
-    pub(crate) fn rate(&self) -> f64 {
+    /// Answers a second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
         self.answers as f64 / self.seconds
     }
 
-    pub(crate) fn at_us(&self, quantile: f64) -> f64 {
+    /// A quantile of the latency, in microseconds.
+    #[must_use]
+    pub fn at_us(&self, quantile: f64) -> f64 {
         self.latency.value_at_quantile(quantile) as f64 / 1e3
     }
 
-    pub(crate) fn server_cpu_s_per_million(&self) -> f64 {
+    /// Processor seconds of the server for a million answers.
+    #[must_use]
+    pub fn server_cpu_s_per_million(&self) -> f64 {
         self.server_cpu_s * 1e6 / self.answers.max(1) as f64
     }
 
-    pub(crate) fn remark(&self) -> String {
+    /// What a reader has to know of it.
+    #[must_use]
+    pub fn remark(&self) -> String {
         match &self.trouble {
             Some(trouble) => trouble.clone(),
             None if self.client_busy > 0.95 => "client at its limit".to_owned(),
@@ -65,7 +82,10 @@ impl Measured {
 }
 
 /// Connections to a server; each is registered for reading under its place.
-pub(crate) fn connect(child: &Child, connections: usize, registry: &Registry) -> Result<Vec<TcpStream>> {
+///
+/// # Errors
+/// It does not take them.
+pub fn connect(child: &Child, connections: usize, registry: &Registry) -> Result<Vec<TcpStream>> {
     let one = |at| {
         let stream = std::net::TcpStream::connect(child.address)?;
         stream.set_nonblocking(true)?;
@@ -78,7 +98,10 @@ pub(crate) fn connect(child: &Child, connections: usize, registry: &Registry) ->
 }
 
 /// Asks `depth` questions at a time on each connection until time is up.
-pub(crate) fn run(
+///
+/// # Errors
+/// A connection cannot be made, or breaks.
+pub fn run(
     child: &Child,
     shape: Shape,
     connections: usize,

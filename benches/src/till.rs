@@ -1,6 +1,6 @@
 //! Terminals that talk sealed over blocking sockets, many questions at a time.
 
-use benches::process::Result;
+use crate::process::Result;
 use engine::admin::KeyRow;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,8 @@ use wire::session::{
 };
 
 /// One terminal that is logged in.
-pub(crate) struct Till {
+#[derive(Debug)]
+pub struct Till {
     stream: TcpStream,
     session: TerminalSession,
     input: Vec<u8>,
@@ -24,7 +25,7 @@ impl Till {
     ///
     /// # Errors
     /// Nobody listens there, or does not want this terminal yet.
-    pub(crate) fn log_in(address: SocketAddr, terminal: &KeyRow) -> Result<Self> {
+    pub fn log_in(address: SocketAddr, terminal: &KeyRow) -> Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -66,7 +67,7 @@ impl Till {
     ///
     /// # Errors
     /// The connection is gone.
-    pub(crate) fn vend(&mut self, count: u64, product: u32, face_value: u64) -> Result<()> {
+    pub fn vend(&mut self, count: u64, product: u32, face_value: u64) -> Result<()> {
         let vends = (self.next_sequence..self.next_sequence + count).map(|sequence| {
             let attempt = Attempt::First;
             Request::Vend(Vend { attempt, sequence, product, face_value, deadline_ms: 60_000, confirmed: 0 })
@@ -80,7 +81,7 @@ impl Till {
     ///
     /// # Errors
     /// The connection is gone.
-    pub(crate) fn takes_pin(&mut self) -> Result<bool> {
+    pub fn takes_pin(&mut self) -> Result<bool> {
         Ok(matches!(self.answer()?, Reply::Sold(_)))
     }
 

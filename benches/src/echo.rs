@@ -1,7 +1,7 @@
 //! Two servers that do nothing but answer: what sockets cost, and what sockets and syncs cost.
 
 use crate::client::ECHO;
-use benches::process::Result;
+use crate::process::Result;
 use engine::disk::lock::DirLock;
 use engine::disk::mapped::MappedDisk;
 use engine::disk::{Disk, Region};
@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Answers every question at once.
-pub(crate) fn serve() -> Result<()> {
+///
+/// # Errors
+/// The system does not let it listen.
+pub fn serve() -> Result<()> {
     let mut server = Server::listen()?;
     loop {
         server.poll()?;
@@ -25,7 +28,10 @@ pub(crate) fn serve() -> Result<()> {
 }
 
 /// Answers every question when a record of it is durable; while one sync runs, the next batch gathers.
-pub(crate) fn serve_durable(folder: &str) -> Result<()> {
+///
+/// # Errors
+/// The system does not let it listen or write.
+pub fn serve_durable(folder: &str) -> Result<()> {
     let lock = DirLock::acquire(Path::new(folder))?;
     let disk = MappedDisk::open(&lock, "")?;
     let mut region = disk.create_region("durable", REGION_BYTES as u64)?;

@@ -3,7 +3,7 @@
 //! It sleeps and wakes as the load generator does, so that both pay the same for processors that rest in between.
 
 use crate::client::{Measured, Shape, connect};
-use benches::process::{Child, Result};
+use crate::process::{Child, Result};
 use hdrhistogram::Histogram;
 use loadgen::alarm::Alarm;
 use mio::net::TcpStream;
@@ -13,7 +13,10 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Asks `per_second` questions a second, one at a time on each connection, until time is up.
-pub(crate) fn run(
+///
+/// # Errors
+/// A connection cannot be made, or breaks.
+pub fn run(
     child: &Child,
     shape: Shape,
     connections: usize,

@@ -1,0 +1,149 @@
+//! A hub, a server and a host connection manager as processes.
+
+use benches::client::Measured;
+use benches::network::{Sales, add_terminals, command, done, furnish, mint, terminal_keys, wait_for};
+use benches::process::{Child, Result};
+use engine::admin::{KeyRow, Reply, Request};
+use engine::registry::State;
+use loadgen::outcome::Verdict;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// A running network with one relay.
+pub(crate) struct Site {
+    folder: PathBuf,
+    pub(crate) server: Child,
+    pub(crate) relay: Child,
+    _hub: Child,
+}
+
+impl Site {
+    /// Starts one with so many terminals and PINs.
+    pub(crate) fn start(folder: &Path, terminals: usize, stock: u32) -> Result<Self> {
+        let write = |name: &str, text: String| std::fs::write(folder.join(name), text);
+        write("hub.toml", "data = \"hub\"\nlisten = \"127.0.0.1:0\"\nbulk_mib_per_s = 0\n".to_owned())?;
+        let hub = node(folder, "hub", &["hub"])?;
+        let hub_data = folder.join("hub");
+        furnish(&hub_data, &[("limits", 1)])?;
+        add_terminals(&hub_data, terminals, &folder.join("terminals.csv"))?;
+        for (name, relay) in [("server", false), (RELAY, true)] {
+            let added = done(&hub_data, &Request::AddNode { name: name.to_owned(), relay })?;
+            let Reply::Node { token, .. } = added else { return Err("no token".into()) };
+            write(&format!("{name}.token"), token)?;
+        }
+        let levels = format!("{{ low = {stock}, target = {stock}, high = {} }}", u64::from(stock) * 2);
+        write(
+            "server.toml",
+            format!(
+                "data = \"server\"\nlisten = \"127.0.0.1:0\"\nlinks = \"127.0.0.1:0\"\nhub = [\"{}\"]\n\
+                 token_file = \"server.token\"\nworkers = 1\nlevels = {levels}\n",
+                hub.address
+            ),
+        )?;
+        let server = node(folder, "server", &["server"])?;
+        mint(&hub_data, "limits", stock, 0)?;
+        let data = folder.join("server");
+        wait_for(&data, "stock", |status| {
+            status.varieties.iter().map(|variety| variety.sellable).sum::<u64>() >= u64::from(stock)
+        })?;
+        let links = benches::network::status(&data)?.sellers.first().and_then(|seller| seller.links.clone());
+        write(
+            "relay.toml",
+            format!(
+                "mode = \"relay\"\nlisten = \"127.0.0.1:0\"\nservers = [\"{}\"]\ntoken_file = \"{RELAY}.token\"\n\
+                 run_dir = \"relay\"\n",
+                links.ok_or("the server takes no managers")?
+            ),
+        )?;
+        let relay = node(folder, "relay", &["hcm"])?;
+        let site = Self { folder: folder.to_owned(), server, relay, _hub: hub };
+        site.await_relay()?;
+        Ok(site)
+    }
+
+    /// Waits until the relay is connected.
+    pub(crate) fn await_relay(&self) -> Result<()> {
+        wait_for(&self.folder.join("server"), "the relay", |status| status.sellers[0].carriers > 0)?;
+        Ok(())
+    }
+
+    /// Has servers let the relay in, or not.
+    pub(crate) fn let_in(&self, state: State) -> Result<()> {
+        let name = RELAY.to_owned();
+        done(&self.folder.join("hub"), &Request::SetManager { name, state }).map(drop)
+    }
+
+    /// How many terminals are logged in at the server.
+    pub(crate) fn sessions(&self) -> Result<u64> {
+        Ok(benches::network::status(&self.folder.join("server"))?.sellers[0].sessions)
+    }
+
+    /// The terminals and their keys.
+    pub(crate) fn keys(&self) -> Result<Vec<KeyRow>> {
+        terminal_keys(&self.folder.join("terminals.csv"))
+    }
+
+    /// Sells for a time through `child`, sealed, one vend at a time on each connection; processor time is that of `child`.
+    pub(crate) fn sell(
+        &self,
+        child: &Child,
+        connections: usize,
+        rate: Option<f64>,
+        time: Duration,
+    ) -> Result<Measured> {
+        let (terminals, state) = (self.folder.join("terminals.csv"), self.folder.join("loadgen"));
+        let (target, terminals, state) = (child.address.to_string(), terminals.as_path(), state.as_path());
+        let (target, window, product) = (target.as_str(), 1, None);
+        let is_clear = false;
+        let sales = Sales { target, terminals, state, connections, window, rate, product, is_clear, time };
+        let options = sales.options()?;
+        self.server.await_rest()?;
+        let is_over = AtomicBool::new(false);
+        let (outcome, samples) = std::thread::scope(|scope| {
+            let meter = scope.spawn(|| {
+                let mut samples = Vec::new();
+                while !is_over.load(Relaxed) {
+                    samples.push((Instant::now(), child.cpu_s()));
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                samples
+            });
+            let outcome = loadgen::run::run(&options, &mut std::io::sink());
+            is_over.store(true, Relaxed);
+            (outcome, meter.join())
+        });
+        let (outcome, samples) = (outcome?, samples.map_err(|_| "the meter panicked")?);
+        let spent = |until: Instant| {
+            let before = samples.iter().take_while(|(at, _)| *at <= until).last();
+            before.or(samples.first()).map_or(0.0, |(_, cpu_s)| *cpu_s)
+        };
+        let trouble = match &outcome.verdict {
+            Verdict::Valid => None,
+            Verdict::Violated => Some(format!("CORRECTNESS VIOLATED: {:?}", outcome.findings.examples)),
+            Verdict::Invalid(why) => Some(format!("invalid: {}", why.join("; "))),
+        };
+        Ok(Measured {
+            answers: outcome.sold_in_time,
+            seconds: time.as_secs_f64(),
+            server_cpu_s: spent(outcome.began + time) - spent(outcome.began),
+            latency: outcome.latency,
+            client_busy: if rate.is_some() { 0.0 } else { outcome.own.busiest },
+            trouble,
+        })
+    }
+}
+
+/// Starts a node on its configuration, free to use every core.
+fn node(folder: &Path, name: &str, what: &[&str]) -> Result<Child> {
+    let mut start = command(&folder.join(name))?;
+    start.arg("--json").args(what).arg("--config").arg(folder.join(format!("{name}.toml")));
+    let child = Child::start(start, |line| {
+        let said: serde_json::Value = serde_json::from_str(line).ok()?;
+        said["address"].as_str()?.parse().ok()
+    })?;
+    child.unpin();
+    Ok(child)
+}
+
+const RELAY: &str = "relay";

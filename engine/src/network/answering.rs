@@ -1,0 +1,57 @@
+//! The thread that answers for sellers that are lost or have left: it reads their archives, which takes its time.
+
+use super::hub::HubHandle;
+use super::office::SequenceAnswer;
+use super::{Failure, Office, spawn};
+use crate::ids::SellerId;
+use crate::link::{Asked, Told};
+use crossbeam::channel::Receiver;
+use std::thread::JoinHandle;
+use wire::message::SequenceState;
+use wire::settlement::SoldBox;
+
+/// A question of a node's about a sequence of such a seller.
+pub(super) struct ArchiveQuestion {
+    pub(super) node: SellerId,
+    pub(super) question: u64,
+    pub(super) seller: SellerId,
+    pub(super) asked: Asked,
+}
+
+/// Starts the thread; it ends when the hub's thread has.
+pub(super) fn start(
+    questions: Receiver<ArchiveQuestion>,
+    office: Office,
+    hub: &HubHandle,
+    fatal: fn(&Failure) -> !,
+) -> JoinHandle<()> {
+    let hub = hub.teller();
+    spawn("answering", fatal, move || {
+        for ArchiveQuestion { node, question, seller, asked } in questions {
+            let told = match office.answer(seller, asked.vend) {
+                Ok(answer) => told(answer),
+                Err(error) => {
+                    tracing::warn!(seller = seller.0, "a question about its sequences is in doubt: {error}");
+                    Told::IN_DOUBT
+                }
+            };
+            hub(node, question, told);
+        }
+        Ok(())
+    })
+}
+
+/// What the archive says. A PIN is not handed out from there.
+fn told(answer: SequenceAnswer) -> Told {
+    let (state, reference) = match answer {
+        SequenceAnswer::AskSeller => (SequenceState::InDoubt, 0),
+        SequenceAnswer::Sold { reference, confirmed: true, .. } => (SequenceState::Confirmed, reference),
+        SequenceAnswer::Sold { reference, .. } => (SequenceState::Sold, reference),
+        SequenceAnswer::Voided { reference, .. } => (SequenceState::Voided, reference),
+        SequenceAnswer::Declined => (SequenceState::Declined, 0),
+        // Nobody will ever sell for it.
+        SequenceAnswer::Blocked | SequenceAnswer::NeverSold => (SequenceState::Blocked, 0),
+        SequenceAnswer::Unsettled => (SequenceState::Unsettled, 0),
+    };
+    Told { state, reference, sealed: SoldBox::NONE }
+}
