@@ -196,9 +196,9 @@ impl Connection {
             return self.fall("bye: renew", desk, now_ns);
         }
         desk.interval.counts.renewals += 1;
-        let wait_ns = u64::from(wait_ms) * 1_000_000;
-        let more_ns = (wait_ns * u64::from(u32::from_le_bytes(dice))) >> 32;
-        self.phase = Phase::Renewing { hello_ns: now_ns + wait_ns + more_ns };
+        let wait_ms = u64::from(wait_ms);
+        let more_ms = (wait_ms * u64::from(u32::from_le_bytes(dice))) >> 32;
+        self.phase = Phase::Renewing { hello_ns: now_ns + (wait_ms + more_ms) * 1_000_000 };
         (self.welcomed, self.since_ns) = (false, now_ns);
         // Whatever was asked will be asked again.
         self.questions.extend(self.asked.drain(..));

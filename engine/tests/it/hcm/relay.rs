@@ -48,6 +48,7 @@ impl Street {
         let is_stocked = |status: &Status| status.varieties.iter().all(|v| v.sellable == pins);
         server.wait_for("stock", |status| !status.varieties.is_empty() && is_stocked(status));
         let relay = site.relay("kiosks", &[links]);
+        relay.wait_for("the server", |status| status.relay.as_ref().unwrap().server.is_some());
         Self { hub, server, relay, keys, links, site, settings, scratch }
     }
 

@@ -1,7 +1,7 @@
 //! How sessions, connections and the relay end, and begin anew.
 
-use super::script::{Said, Scene, Till, clock, greeting, hello, sealed};
-use crate::limits::{IDLE_MS_MAX, LOGIN_MS_MAX, RELAY_HOLD_MS};
+use super::script::{Said, Scene, Till, Worker, clock, greeting, hello, sealed};
+use crate::limits::{IDLE_MS_MAX, LOGIN_MS_MAX, RELAY_HOLD_MS, RELAY_OPENS_MAX};
 use crate::net::relay::RelayLimits;
 use crate::time::Now;
 use std::net::TcpStream;
@@ -199,4 +199,61 @@ fn a_relay_that_stops_delivers_what_was_asked_and_sends_everybody_away() {
     let began = Instant::now();
     stopping.join().unwrap();
     assert!(began.elapsed() < Duration::from_secs(4), "it does not wait for its time to be up");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_lost() {
+    let scene = Scene::with(1, clock, |options| {
+        (options.link.ping_ms, options.link.silence_ms) = (50, 300);
+    });
+    let mut server = scene.server();
+    let (mut till, _) = scene.open(&mut server, 5);
+    // It does not answer the relay's pings.
+    assert_eq!(till.bye().reason, ByeReason::Renew);
+    let failure = scene.relay.stats().server().failure.unwrap();
+    assert!(failure.contains("nothing was heard"), "{failure}");
+}
+
+#[test]
+fn hellos_wait_their_turn_and_those_that_wait_too_long_are_said_again() {
+    static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
+    fn ahead() -> Now {
+        let now = clock();
+        Now { monotonic_ms: now.monotonic_ms + AHEAD_MS.load(Relaxed), ..now }
+    }
+    const ALL: u64 = RELAY_OPENS_MAX as u64 + 40;
+    let scene = Scene::with(1, ahead, |options| options.link.silence_ms = u64::from(u32::MAX));
+    let mut server = scene.server();
+    let mut tills: Vec<Till> = (1..=ALL)
+        .map(|id| {
+            let mut till = scene.connect();
+            till.send(&hello(id, Mode::Sealed));
+            scene.wait_for("the hello", |stats| stats.accepted.load(Relaxed) == id);
+            till
+        })
+        .collect();
+    scene.wait_for("those that wait", |stats| stats.waiting.load(Relaxed) == 40);
+    let mut come = 0;
+    let mut next = |server: &mut Worker| match server.next() {
+        (session, Said::Open { hello, .. }) => {
+            come += 1;
+            assert_eq!(hello[16..24], u64::to_le_bytes(come), "in the order in which they came");
+            session
+        }
+        other => panic!("{other:?}"),
+    };
+    let open: Vec<u32> = (0..RELAY_OPENS_MAX).map(|_| next(&mut server[0])).collect();
+    // One is answered, one is refused, and one more of the others comes for each.
+    server[0].frames(open[0], &greeting());
+    assert_eq!(tills[0].read(greeting().len()), greeting());
+    server[0].end(open[1]);
+    tills[1].assert_closed();
+    next(&mut server[0]);
+    next(&mut server[0]);
+    scene.wait_for("those that wait", |stats| stats.waiting.load(Relaxed) == 38);
+    AHEAD_MS.store(RELAY_HOLD_MS, Relaxed);
+    for till in &mut tills[ALL as usize - 38..] {
+        assert_eq!(till.bye().reason, ByeReason::Renew);
+    }
+    assert_eq!(scene.relay.stats().renewed.load(Relaxed), 38);
 }
