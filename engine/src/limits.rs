@@ -84,3 +84,19 @@ pub const LINK_OUTBOUND_BYTES_MAX: usize = 64 << 20;
 pub const LINK_BACK_OFF_MIN_MS: u64 = 100;
 /// A node waits at most this long between attempts to reach its hub, in milliseconds.
 pub const LINK_BACK_OFF_MAX_MS: u64 = 5_000;
+
+/// Bytes that may wait at a relay for a terminal that does not read; with more it is cut.
+pub const RELAY_UNREAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that may wait at a relay for one worker of the server before it stops reading the terminals that go there.
+pub const RELAY_UNSENT_BYTES_MAX: usize = 256 * 1024;
+/// Hellos that a relay has on their way to one worker; more wait their turn.
+pub const RELAY_OPENS_MAX: u32 = 256;
+/// How long a hello waits at a relay for a server, or for its turn, before its terminal is told to say it again; in milliseconds.
+pub const RELAY_HOLD_MS: u64 = 2_000;
+/// The shortest and the longest wait that a relay asks for before a new hello, in milliseconds. It grows with the number of those
+/// who are asked.
+pub const RELAY_RENEW_MS: (u32, u32) = (200, 3_000);
+/// A relay waits at least and at most so long between attempts to reach a server, in milliseconds, before jitter.
+pub const RELAY_BACK_OFF_MS: (u64, u64) = (100, 1_000);
+/// Connections of one source address at a relay (of IPv6, one /64 network), where nothing else is configured.
+pub const RELAY_CONNECTIONS_PER_SOURCE_MAX: u32 = 20_000;

@@ -54,6 +54,10 @@ enum Phase {
     },
     Connecting,
     Handshaking(Box<TerminalHandshake>),
+    /// Connected, without a session: hello again then.
+    Renewing {
+        hello_ns: u64,
+    },
     Open(Box<TerminalSession>),
     /// The seller does not know this terminal.
     Refused,
@@ -101,7 +105,7 @@ impl Connection {
         match self.phase {
             Phase::Connecting | Phase::Handshaking(_) => true,
             Phase::Open(_) => !self.welcomed,
-            Phase::Down { .. } | Phase::Refused => false,
+            Phase::Down { .. } | Phase::Renewing { .. } | Phase::Refused => false,
         }
     }
 
@@ -219,7 +223,15 @@ impl Connection {
                     self.advance(desk, now_ns);
                 }
             }
-            Phase::Connecting | Phase::Handshaking(_) | Phase::Down { .. } | Phase::Refused => {}
+            Phase::Renewing { hello_ns } if hello_ns <= now_ns => {
+                self.since_ns = now_ns;
+                self.begin_handshake(desk, now_ns);
+            }
+            Phase::Connecting
+            | Phase::Handshaking(_)
+            | Phase::Renewing { .. }
+            | Phase::Down { .. }
+            | Phase::Refused => {}
         }
     }
 

@@ -39,8 +39,8 @@ pub fn text(outcome: &Outcome) -> String {
     row(
         "connections",
         format!(
-            "lost {}, attempts failed {}, repeats {}, resumed {}",
-            counts.connections_lost, counts.connects_failed, counts.repeats, counts.resumed
+            "lost {}, attempts failed {}, renewed {}, repeats {}, resumed {}",
+            counts.connections_lost, counts.connects_failed, counts.renewals, counts.repeats, counts.resumed
         ),
     );
     row("loadgen", own_words(outcome));

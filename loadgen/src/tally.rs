@@ -24,6 +24,8 @@ pub struct Counts {
     pub timeouts: u64,
     /// Connections that ended before the run did, by cause.
     pub connections_lost: Reasons,
+    /// Sessions that ended while the connection stayed.
+    pub renewals: u64,
     /// Attempts to connect that failed, by cause.
     pub connects_failed: Reasons,
     /// Answers to status and confirm that were as they should be.
@@ -42,6 +44,7 @@ impl Counts {
         self.refused.merge(&other.refused);
         self.timeouts += other.timeouts;
         self.connections_lost.merge(&other.connections_lost);
+        self.renewals += other.renewals;
         self.connects_failed.merge(&other.connects_failed);
         self.rechecked += other.rechecked;
     }

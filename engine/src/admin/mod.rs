@@ -11,4 +11,4 @@ mod server;
 pub use client::{AskError, ask};
 pub use desk::{Site, answer};
 pub use protocol::{KeyRow, MintOrder, OrderChange, OrderView, Reply, Request, TerminalRow, VarietyRow};
-pub use server::{SOCKET_FILE, serve};
+pub use server::{SOCKET_FILE, serve, serve_with};

@@ -17,6 +17,17 @@ use std::time::Duration;
 /// # Errors
 /// The socket cannot be made.
 pub fn serve(data: &Path, office: Office, site: Site) -> io::Result<()> {
+    serve_with(data, move |request, input, say| answer(request, &office, &site, input, say))
+}
+
+/// The same for a process without an office. `answer` makes one request a reply; see [`super::answer`].
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn serve_with<A>(data: &Path, answer: A) -> io::Result<()>
+where
+    A: Fn(Request, &mut dyn Read, &mut dyn FnMut(Reply) -> io::Result<()>) -> Reply + Send + Sync + 'static,
+{
     let (path, fresh) = (data.join(SOCKET_FILE), data.join(FRESH_FILE));
     match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -27,7 +38,7 @@ pub fn serve(data: &Path, office: Office, site: Site) -> io::Result<()> {
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&fresh, &path)?;
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        let open = Arc::<AtomicUsize>::default();
+        let (open, answer) = (Arc::<AtomicUsize>::default(), Arc::new(answer));
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
                 thread::sleep(Duration::from_millis(100));
@@ -37,9 +48,9 @@ pub fn serve(data: &Path, office: Office, site: Site) -> io::Result<()> {
                 continue;
             }
             open.fetch_add(1, Relaxed);
-            let (office, site, open) = (office.clone(), site.clone(), Arc::clone(&open));
+            let (answer, open) = (Arc::clone(&answer), Arc::clone(&open));
             thread::spawn(move || {
-                if let Err(error) = converse(&stream, &office, &site) {
+                if let Err(error) = converse(&stream, &*answer) {
                     tracing::debug!("an operator's connection ended: {error}");
                 }
                 open.fetch_sub(1, Relaxed);
@@ -49,7 +60,10 @@ pub fn serve(data: &Path, office: Office, site: Site) -> io::Result<()> {
     Ok(())
 }
 
-fn converse(stream: &UnixStream, office: &Office, site: &Site) -> io::Result<()> {
+fn converse<A>(stream: &UnixStream, answer: &A) -> io::Result<()>
+where
+    A: Fn(Request, &mut dyn Read, &mut dyn FnMut(Reply) -> io::Result<()>) -> Reply,
+{
     stream.set_read_timeout(Some(SILENCE))?;
     stream.set_write_timeout(Some(SILENCE))?;
     let mut input = BufReader::with_capacity(1 << 16, stream);
@@ -57,7 +71,7 @@ fn converse(stream: &UnixStream, office: &Office, site: &Site) -> io::Result<()>
     input.by_ref().take(LINE_BYTES_MAX).read_line(&mut line)?;
     let mut say = |reply: Reply| send(stream, &reply);
     let reply = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => answer(request, office, site, &mut input, &mut say),
+        Ok(request) => answer(request, &mut input, &mut say),
         Err(error) => Reply::No { reason: format!("this request is not understood: {error}") },
     };
     send(stream, &reply)

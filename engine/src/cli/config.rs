@@ -6,8 +6,9 @@ use crate::policy::{AutoLevels, LevelRule};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// How to run a hub.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -73,6 +74,40 @@ fn segment_mib() -> u16 {
     64
 }
 
+/// How to run a host connection manager.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub(super) enum HcmConfig {
+    /// It carries sessions to a server.
+    Relay(RelayConfig),
+    /// It sells from a cache of its own, which a server fills.
+    Cache(ServerConfig),
+}
+
+/// How to run one that only relays.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RelayConfig {
+    /// Where terminals connect.
+    pub(super) listen: SocketAddr,
+    /// The network device that they connect over; none: any.
+    pub(super) listen_device: Option<String>,
+    /// The servers' link addresses, one used at a time, tried in turn.
+    pub(super) servers: Vec<String>,
+    /// The network device that servers are called over; none: the system's choice.
+    pub(super) server_device: Option<String>,
+    /// The address that servers are called from; none: the system's choice.
+    pub(super) server_source: Option<IpAddr>,
+    /// A file with the join token, needed at every start.
+    pub(super) token_file: PathBuf,
+    /// Where commands reach it; none: nowhere.
+    pub(super) run_dir: Option<PathBuf>,
+    /// Most connections; none: as many as the system allows.
+    pub(super) connections_max: Option<usize>,
+    /// Most connections from one address (of IPv6, one /64 network).
+    pub(super) connections_per_source_max: Option<u32>,
+}
+
 /// A configuration, and the directory that its paths are relative to.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Exit> {
     let text = std::fs::read_to_string(path)
@@ -86,16 +121,21 @@ impl ServerConfig {
     /// The join token; none if none is named, or its file has been removed after the first start.
     pub(super) fn token(&self, base: &Path) -> Result<Option<JoinToken>, Exit> {
         let Some(path) = &self.token_file else { return Ok(None) };
-        let path = base.join(path);
-        let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            text => {
-                text.map_err(|error| Exit::unreachable(format!("cannot read {}: {error}", path.display())))?
-            }
-        };
-        let token = text.parse().map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
-        Ok(Some(token))
+        read_token(&base.join(path))
     }
+}
+
+/// The join token in a file; none if there is no such file.
+pub(super) fn read_token(path: &Path) -> Result<Option<JoinToken>, Exit> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => {
+            text.map_err(|error| Exit::unreachable(format!("cannot read {}: {error}", path.display())))?
+        }
+    };
+    let text = Zeroizing::new(text);
+    let token = text.parse().map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
+    Ok(Some(token))
 }
 
 /// What `pinwheel hub --example` prints.
@@ -137,6 +177,28 @@ levels = { low = 5000, target = 20000, high = 40000 }
 # floor = { low = 50, target = 100, high = 200 }
 "#;
 
+/// What `pinwheel hcm --example` prints.
+pub(super) const HCM_EXAMPLE: &str = r#"# A host connection manager: `pinwheel hcm --config hcm.toml`. Paths are relative to this file.
+# It relays: sessions of terminals are carried to a server, and nothing is kept here.
+mode = "relay"
+# The other `mode = "cache"` has a stock of its own: all else is as in `pinwheel server --example`, with `upstream` for `hub`, which
+# are the link addresses of the server that it was added below (`node add NAME --below SERVER`).
+# Where terminals connect.
+listen = "127.0.0.1:7651"
+# The servers' link addresses (`links` in their configurations). One is used at a time; when it is lost, the next in turn.
+servers = ["127.0.0.1:7701"]
+# `pinwheel --data hub-data node add NAME --relay --out hcm.token` at the hub makes it. Needed at every start.
+token_file = "hcm.token"
+# Where `pinwheel --data DIR status` and `stop` reach it: a lock and a socket are there, nothing else.
+run_dir = "hcm-run"
+
+# listen_device = "eth1"   # terminals connect over this network device only
+# server_device = "eth0"   # servers are called over this one
+# server_source = "10.0.0.7"  # servers are called from this address
+# connections_max = 20000  # at most as many as the system allows open files
+# connections_per_source_max = 20000  # from one address; of IPv6, from one /64 network
+"#;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,11 +222,23 @@ mod tests {
         let full: ServerConfig = toml::from_str(&uncommented).unwrap();
         assert_eq!((full.workers, full.clear, full.variety_levels.len()), (1, true, 1));
         assert_eq!((full.segment_mib, full.auto), (server.segment_mib, server.auto));
+        let HcmConfig::Relay(relay) = toml::from_str(HCM_EXAMPLE).unwrap() else { panic!("it relays") };
+        assert_eq!((relay.servers.len(), relay.connections_max), (1, None));
+        let uncommented: String = HCM_EXAMPLE.lines().map(uncomment).collect();
+        let HcmConfig::Relay(full) = toml::from_str(&uncommented).unwrap() else { panic!("it relays") };
+        assert_eq!(full.connections_per_source_max, Some(crate::limits::RELAY_CONNECTIONS_PER_SOURCE_MAX));
+        assert!(full.listen_device.is_some() && full.server_device.is_some() && full.server_source.is_some());
+        // A cache is configured as a server is.
+        let cache = format!("mode = \"cache\"\n{}", SERVER_EXAMPLE.replace("\nhub =", "\nupstream ="));
+        let HcmConfig::Cache(cache) = toml::from_str(&cache).unwrap() else { panic!("it caches") };
+        assert_eq!(cache, server);
     }
 
     #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
         let error = toml::from_str::<HubConfig>(&format!("{HUB_EXAMPLE}\nlisten_to = 1\n")).unwrap_err();
+        assert!(error.to_string().contains("listen_to"), "{error}");
+        let error = toml::from_str::<HcmConfig>(&format!("{HCM_EXAMPLE}\nlisten_to = 1\n")).unwrap_err();
         assert!(error.to_string().contains("listen_to"), "{error}");
     }
 }

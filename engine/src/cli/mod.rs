@@ -6,6 +6,7 @@ mod buy;
 mod clock;
 mod config;
 mod files;
+mod hcm;
 mod lost;
 mod moves;
 mod nodes;
@@ -75,6 +76,8 @@ enum Command {
     Hub(HubArgs),
     /// Run a server.
     Server(NodeArgs),
+    /// Run a host connection manager.
+    Hcm(NodeArgs),
     /// The nodes below the hub.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -550,11 +553,12 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { code::USAGE } else { code::OK }.into();
         }
     };
-    let usual = if matches!(cli.command, Command::Up(_) | Command::Hub(_) | Command::Server(_)) {
-        LevelFilter::INFO
-    } else {
-        LevelFilter::WARN
-    };
+    let usual =
+        if matches!(cli.command, Command::Up(_) | Command::Hub(_) | Command::Server(_) | Command::Hcm(_)) {
+            LevelFilter::INFO
+        } else {
+            LevelFilter::WARN
+        };
     let wanted = std::env::var("PINWHEEL_LOG").ok().and_then(|level| level.parse().ok());
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -575,6 +579,7 @@ pub fn main() -> ExitCode {
         Command::Moves { count } => office.moves(count),
         Command::Explain { number } => office.explain(number),
         Command::Server(args) => nodes::server(&office, &args),
+        Command::Hcm(args) => hcm::hcm(&office, &args),
         Command::Node(command) => office.node(command),
         Command::Buy(args) => buy::buy(&office, &args),
         Command::Intake(args) => office.intake(args),

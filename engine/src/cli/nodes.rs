@@ -18,7 +18,7 @@ pub(super) fn hub(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
     };
     let (config, base) = read::<HubConfig>(path)?;
     let data = caller.directory(&base, &config.data);
-    prepare(&data)?;
+    prepare(Some(&data))?;
     let (links, address) = listen(config.listen)?;
     let bulk_bytes_per_s = (config.bulk_mib_per_s > 0).then(|| u64::from(config.bulk_mib_per_s) << 20);
     let hub = Some(HubOptions { data: data.clone(), links: Some(links), bulk_bytes_per_s });
@@ -41,6 +41,11 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
         return Ok(());
     };
     let (config, base) = read::<ServerConfig>(path)?;
+    sell(caller, config, &base)
+}
+
+/// Runs a seller until it is told to stop: a server, or a cache below one.
+pub(super) fn sell(caller: &Caller, config: ServerConfig, base: &Path) -> Result<(), Exit> {
     if !config.auto.is_ordered() {
         return Err(Exit::usage("auto: low_h is at most target_h, and that at most high_h"));
     }
@@ -50,9 +55,9 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
     if config.hub.is_empty() {
         return Err(Exit::usage("hub: name at least one address, such as \"127.0.0.1:7700\""));
     }
-    let data = caller.directory(&base, &config.data);
-    prepare(&data)?;
-    let token = config.token(&base)?;
+    let data = caller.directory(base, &config.data);
+    prepare(Some(&data))?;
+    let token = config.token(base)?;
     let (listener, address) = listen(config.listen)?;
     let links = config.links.map(listen).transpose()?.map(|(links, _)| links);
     let workers = match config.workers {

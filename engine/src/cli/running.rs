@@ -48,12 +48,14 @@ pub(super) fn run(
 }
 
 /// Before anything is started: a mistake in this program must not leave half of it running, and nothing may run there yet.
-pub(super) fn prepare(data: &Path) -> Result<(), Exit> {
+pub(super) fn prepare(data: Option<&Path>) -> Result<(), Exit> {
     std::panic::set_hook(Box::new(|panic| {
         complain(&format!("a mistake in this program: {panic}"));
         std::process::exit(i32::from(code::BUG));
     }));
-    if let Ok(Reply::Status(status)) = ask(data, &Request::Status, None, drop) {
+    if let Some(data) = data
+        && let Ok(Reply::Status(status)) = ask(data, &Request::Status, None, drop)
+    {
         let (data, pid) = (data.display(), status.pid);
         return Err(Exit::unreachable(format!("{data} is in use by process {pid}, which runs already")));
     }
@@ -62,8 +64,17 @@ pub(super) fn prepare(data: &Path) -> Result<(), Exit> {
 
 /// Listens for terminals or for nodes.
 pub(super) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Exit> {
-    let failed = |error| Exit::unreachable(format!("cannot listen on {address}: {error}"));
-    let listener = crate::net::listen(address).map_err(failed)?;
+    listen_on(address, None)
+}
+
+/// The same on one network device, if one is named.
+pub(super) fn listen_on(
+    address: SocketAddr,
+    device: Option<&str>,
+) -> Result<(TcpListener, SocketAddr), Exit> {
+    let on = device.map_or_else(String::new, |device| format!(" on {device}"));
+    let failed = |error| Exit::unreachable(format!("cannot listen on {address}{on}: {error}"));
+    let listener = crate::net::listen_on(address, device).map_err(failed)?;
     let address = listener.local_addr().map_err(Exit::unreachable)?;
     Ok((listener, address))
 }
@@ -86,7 +97,7 @@ pub(super) fn connections_max() -> usize {
     files.saturating_sub(FILES_RESERVED).clamp(1, CONNECTIONS_MAX)
 }
 
-fn watch_signals(stop: Sender<()>) -> Result<(), Exit> {
+pub(super) fn watch_signals(stop: Sender<()>) -> Result<(), Exit> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Exit::unreachable)?;
     std::thread::spawn(move || {
         for (count, _) in signals.forever().enumerate() {

@@ -2,19 +2,18 @@
 
 use super::registry::word;
 use super::screen::{table, thousands};
-use crate::network::{BelowStatus, HubStatus, LostStatus, SellerStatus, Status};
+use crate::network::{BelowStatus, HubStatus, LostStatus, RelayStatus, SellerStatus, Status};
 
 pub(super) fn status_text(status: &Status) -> String {
     let mut text = String::from("\n");
     let runs = status.sellers.iter().any(|seller| seller.address.is_some())
         || status.hub.as_ref().is_some_and(|hub| hub.links.is_some());
+    if let Some(relay) = &status.relay {
+        return relay_text(relay, status);
+    }
     if runs {
-        let minutes = status.uptime_s / 60;
-        let uptime = format!("{} h {} min {} s", minutes / 60, minutes % 60, status.uptime_s % 60);
-        text.push_str(&format!(
-            "  up {uptime}, process {}, {} terminals registered\n\n",
-            status.pid, status.terminals
-        ));
+        let (uptime, pid, terminals) = (long(status.uptime_s), status.pid, status.terminals);
+        text.push_str(&format!("  up {uptime}, process {pid}, {terminals} terminals registered\n\n"));
     } else {
         text.push_str("  not running\n\n");
     }
@@ -46,6 +45,55 @@ pub(super) fn status_text(status: &Status) -> String {
         ">in doubt",
     ];
     text.push_str(&table(&headings, &rows));
+    text.push('\n');
+    text
+}
+
+fn long(seconds: u64) -> String {
+    let minutes = seconds / 60;
+    format!("{} h {} min {} s", minutes / 60, minutes % 60, seconds % 60)
+}
+
+fn relay_text(relay: &RelayStatus, status: &Status) -> String {
+    let mut text = format!("\n  up {}, process {}\n\n", long(status.uptime_s), status.pid);
+    text.push_str(&format!("  relay {}, terminals connect to {}\n", relay.manager, relay.address));
+    let since = long(status.now_ms.saturating_sub(relay.server_since_ms) / 1000);
+    let server = match (&relay.server, &relay.failure) {
+        (Some(server), _) => {
+            format!("seller {} at {server}, for {since}, lost {} times", relay.seller, relay.losses)
+        }
+        (None, Some(failure)) => format!("none: {failure}"),
+        (None, None) => "none yet".to_owned(),
+    };
+    let rows = [
+        ("server", server),
+        (
+            "terminals",
+            format!(
+                "{} logged in, {} connections, {} wait for the server",
+                thousands(relay.sessions),
+                thousands(relay.connections),
+                thousands(relay.waiting)
+            ),
+        ),
+        (
+            "messages",
+            format!("{} carried, {} in flight", thousands(relay.requests), thousands(relay.in_flight)),
+        ),
+        (
+            "ended",
+            format!(
+                "{} cut because they did not read, {} faults, {} turned away, {} told to begin anew",
+                thousands(relay.cut),
+                thousands(relay.faults),
+                thousands(relay.turned_away),
+                thousands(relay.renewed)
+            ),
+        ),
+    ];
+    for (name, value) in rows {
+        text.push_str(&format!("    {name:<10} {value}\n"));
+    }
     text.push('\n');
     text
 }

@@ -20,7 +20,7 @@ pub(super) fn up(caller: &Caller, args: &UpArgs) -> Result<(), Exit> {
     let levels = Levels::new(low.into(), target.into(), u64::from(target) * 2)
         .map_err(|_| Exit::usage("--low is at most --target, and --target at least 1"))?;
     let data = &caller.data;
-    prepare(data)?;
+    prepare(Some(data))?;
     let workers = workers.map_or_else(|| default_workers(servers.into()), usize::from);
     let connections_max = connections_max() / usize::from(servers);
     let mut selling = Vec::new();

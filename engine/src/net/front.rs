@@ -56,9 +56,20 @@ pub(super) struct Arrival {
 /// # Errors
 /// What the system says, for instance that the address is in use.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    listen_on(address, None)
+}
+
+/// The same on one network device, by its name, if one is named.
+///
+/// # Errors
+/// As [`listen`], and that there is no such device.
+pub fn listen_on(address: SocketAddr, device: Option<&str>) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if let Some(device) = device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -383,7 +394,7 @@ impl Front {
     }
 }
 
-fn say_bye(stream: &mut TcpStream, reason: ByeReason) {
+pub(super) fn say_bye(stream: &mut TcpStream, reason: ByeReason) {
     let mut frame = [0; CONTROL_BYTES_MAX];
     let bye = Bye { reason, wait_ms: BUSY_WAIT_MS, addresses: Addresses::default() };
     let length = encode_bye(&bye, &mut frame);
@@ -392,7 +403,7 @@ fn say_bye(stream: &mut TcpStream, reason: ByeReason) {
 }
 
 /// Whom a limit counts: an IPv4 address or an IPv6 network.
-fn source_of(address: SocketAddr) -> IpAddr {
+pub(super) fn source_of(address: SocketAddr) -> IpAddr {
     match address.ip().to_canonical() {
         IpAddr::V6(ip) => {
             let network = u128::from(ip) & !u128::from(u64::MAX);
@@ -403,7 +414,7 @@ fn source_of(address: SocketAddr) -> IpAddr {
 }
 
 /// Whether the error is of a connection that was gone before it was accepted.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 

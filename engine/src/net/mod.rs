@@ -2,10 +2,11 @@
 //!
 //! The [`Front`] accepts connections and shakes hands; it changes nothing on a terminal's behalf. A [`Worker`] then owns
 //! the connection for good: it holds the session, asks the [`Seller`](crate::seller::Seller), and lets a reply go when the
-//! records it depends on are durable. [`link`] carries what hub and nodes say to each other.
+//! records it depends on are durable. [`link`] carries what hub and nodes say to each other; [`relay`] is a
+//! host connection manager that carries sessions of terminals to a server.
 //!
-//! Clock and randomness are handed in. Front and workers block the thread that they are given; the ends of links start one
-//! each.
+//! Clock and randomness are handed in. Front and workers block the thread that they are given; the ends of links, and a relay,
+//! start one each.
 
 mod carriers;
 mod carrying;
@@ -13,6 +14,7 @@ mod front;
 pub mod link;
 mod meddler;
 mod outbox;
+pub mod relay;
 mod seats;
 mod session;
 mod sessions;
@@ -20,7 +22,7 @@ mod settling;
 mod stats;
 mod worker;
 
-pub use front::{Front, FrontHandle, listen};
+pub use front::{Front, FrontHandle, listen, listen_on};
 pub use meddler::{Honest, Meddler};
 pub use seats::Seats;
 pub use settling::Abroad;

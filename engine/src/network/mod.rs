@@ -23,6 +23,7 @@ mod hub;
 mod hub_node;
 mod join;
 mod office;
+mod relay_node;
 mod segment_writing;
 mod seller_node;
 mod stewarding;
@@ -36,6 +37,7 @@ pub use office::{
     NodeStatus, NotDone, Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus,
     WaitingStatus, Which,
 };
+pub use relay_node::{RelayDesk, RelayNode, RelayNodeOptions, RelayStatus};
 
 use crate::commit::Wake;
 use crate::disk::lock::DirLock;

@@ -6,7 +6,7 @@ use crate::desk::Desk;
 use crate::sales::correlation_of;
 use crate::words::{bye_word, error_word, io_word};
 use std::io::{self, Read as _, Write as _};
-use wire::control::{Bye, CONTROL_BYTES_MAX, ErrorCode, ErrorNotice, encode_error, encode_pong};
+use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, ErrorCode, ErrorNotice, encode_error, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, REQUEST_BYTES_MAX};
 use wire::message::{Reply, Request};
 use wire::session::{HELLO_BYTES, HandshakeInbound, SessionError, TerminalHandshake, TerminalInbound};
@@ -176,12 +176,32 @@ impl Connection {
         }
     }
 
-    /// The seller ends the connection in good order.
+    /// The seller ends the connection in good order, or only the session on it.
     fn sent_away(&mut self, bye: &Bye, desk: &mut Desk, now_ns: u64) {
+        if bye.reason == ByeReason::Renew {
+            return self.renew(bye.wait_ms, desk, now_ns);
+        }
         self.fall(bye_word(bye.reason), desk, now_ns);
         if let Phase::Down { retry_ns } = &mut self.phase {
             *retry_ns = (*retry_ns).max(now_ns + u64::from(bye.wait_ms) * 1_000_000);
         }
+    }
+
+    /// The session is over and the connection stays: everything goes on after a new hello on it, drawn from the wait to twice
+    /// that.
+    fn renew(&mut self, wait_ms: u32, desk: &mut Desk, now_ns: u64) {
+        let mut dice = [0; 4];
+        // Behind a frame that has gone in part only a hello would not be one.
+        if !self.output.is_empty() || getrandom::fill(&mut dice).is_err() {
+            return self.fall("bye: renew", desk, now_ns);
+        }
+        desk.interval.counts.renewals += 1;
+        let wait_ms = u64::from(wait_ms);
+        let more_ms = (wait_ms * u64::from(u32::from_le_bytes(dice))) >> 32;
+        self.phase = Phase::Renewing { hello_ns: now_ns + (wait_ms + more_ms) * 1_000_000 };
+        (self.welcomed, self.since_ns) = (false, now_ns);
+        // Whatever was asked will be asked again.
+        self.questions.extend(self.asked.drain(..));
     }
 
     /// The seller ends the connection because of what it received.

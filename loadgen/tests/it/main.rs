@@ -5,5 +5,6 @@
 mod books;
 mod faults;
 mod network;
+mod relays;
 mod runs;
 mod seller;

@@ -144,6 +144,18 @@ fn a_broken_connection_is_made_again_and_its_sales_are_repeated() {
 }
 
 #[test]
+fn a_renewed_session_goes_on_over_the_same_connection_and_its_sales_are_repeated() {
+    let (code, result, _) = run(Fault::Renews, &["--window", "4"]);
+    assert_eq!(code, 0, "{result}");
+    assert_eq!(
+        (&result["counts"]["renewals"], &result["counts"]["timeouts"]),
+        (&Value::from(1), &Value::from(0))
+    );
+    assert!(result["counts"]["repeats"].as_u64().unwrap() >= 1);
+    assert_eq!(result["counts"]["connections_lost"], serde_json::json!({}));
+}
+
+#[test]
 fn later_is_counted_apart_and_asked_again() {
     let (code, result, seller) = run(Fault::Later, &[]);
     assert_eq!(code, 0, "{result}");

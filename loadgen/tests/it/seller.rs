@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use wire::control::{CONTROL_BYTES_MAX, encode_error, encode_pong};
-use wire::frame::{FRAME_BYTES_MAX, REPLY_BYTES_MAX};
+use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, encode_bye, encode_error, encode_pong};
+use wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Kind, REPLY_BYTES_MAX};
 use wire::message::*;
 use wire::session::{Acceptor, HANDSHAKE_BYTES, HELLO_BYTES, Inbound, SellerSession};
 
@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Forgets,
     /// Does not answer, and gives another PIN to the repeat.
     AnotherPinOnRepeat,
+    /// Ends the session in the place of an answer, and not the connection.
+    Renews,
     /// Closes every connection.
     Hangs,
     /// Says later a few times.
@@ -55,6 +57,8 @@ struct State {
     /// The sale whose answer waits to be swapped.
     held: Option<Sold>,
     laters: u64,
+    /// The session at hand is to be renewed.
+    renew: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,12 +81,16 @@ impl Seller {
             logged_in_first: None,
             held: None,
             laters: 0,
+            renew: false,
         }));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let shared = Arc::clone(&shared);
-                thread::spawn(move || serve(stream.unwrap(), &shared));
+                thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    while serve(&mut stream, &shared).is_some() {}
+                });
             }
         });
         Self { address, state }
@@ -123,9 +131,9 @@ fn key(id: u64) -> [u8; 32] {
     [(id % 251) as u8; 32]
 }
 
-fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
-    let mut hello = [0; HELLO_BYTES];
-    stream.read_exact(&mut hello).ok()?;
+/// Serves one session; nothing if its end is the connection's.
+fn serve(stream: &mut TcpStream, state: &Mutex<State>) -> Option<()> {
+    let hello = read_hello(stream)?;
     let acceptor = Acceptor::new(true);
     let (_, hello) = acceptor.hello(&hello).ok()??;
     let mut random = [0; 32];
@@ -136,7 +144,8 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
         Err(error) => {
             let mut frame = [0; CONTROL_BYTES_MAX];
             let length = encode_error(error.code(), &mut frame);
-            return stream.write_all(&frame[..length]).ok();
+            stream.write_all(&frame[..length]).ok()?;
+            return None;
         }
     };
     stream.write_all(&frame[..length]).ok()?;
@@ -161,6 +170,14 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
                     for reply in answer(&mut state, terminal, &request)? {
                         put(&mut session, correlation, &reply, &mut out);
                     }
+                    if std::mem::take(&mut state.renew) {
+                        let bye =
+                            Bye { reason: ByeReason::Renew, wait_ms: 5, addresses: Addresses::default() };
+                        let mut frame = [0; CONTROL_BYTES_MAX];
+                        let length = encode_bye(&bye, &mut frame);
+                        out.extend_from_slice(&frame[..length]);
+                        return stream.write_all(&out).ok();
+                    }
                 }
                 Inbound::Ping { correlation } => {
                     let mut frame = [0; CONTROL_BYTES_MAX];
@@ -168,11 +185,24 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
                     out.extend_from_slice(&frame[..length]);
                 }
                 Inbound::Pong { .. } => {}
-                Inbound::Bye(_) | Inbound::Error(_) => return Some(()),
+                Inbound::Bye(_) | Inbound::Error(_) => return None,
             }
         }
         buffer.copy_within(at..end, 0);
         end -= at;
+    }
+}
+
+/// The next hello; what is left of an earlier session is dropped.
+fn read_hello(stream: &mut TcpStream) -> Option<[u8; HELLO_BYTES]> {
+    loop {
+        let mut frame = [0; FRAME_BYTES_MAX];
+        stream.read_exact(&mut frame[..HEADER_BYTES]).ok()?;
+        let length = usize::from(u16::from_le_bytes([frame[0], frame[1]]));
+        stream.read_exact(frame.get_mut(HEADER_BYTES..length)?).ok()?;
+        if frame[2] == Kind::Hello as u8 {
+            return frame.first_chunk().copied();
+        }
     }
 }
 
@@ -295,6 +325,10 @@ fn vend(state: &mut State, terminal: u64, asked: &Vend) -> Option<Vec<Reply>> {
     }
     let entry = Entry { sold: Some(sold), variety, state: SequenceState::Sold };
     state.terminals.entry(terminal).or_default().insert(sequence, entry);
+    if due && state.fault == Fault::Renews {
+        state.renew = true;
+        return Some(Vec::new());
+    }
     if state.fault == Fault::SwapsReplies && state.sales >= 100 {
         // The first PIN goes to the next sale of the same variety, and its PIN to the one after: whoever gets
         // another's is wrong by the seller's own books.

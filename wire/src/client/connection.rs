@@ -49,16 +49,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and shakes hands; returns the seller's welcome too.
+    /// Shakes hands; returns the seller's welcome too. The stream stays with the caller when it is sent away.
     pub(super) fn open(
-        address: SocketAddr,
+        fresh: &mut Option<Incoming>,
         config: &Config,
         random: &[u8; 32],
         until: Instant,
     ) -> Result<(Self, Welcome), Fault> {
-        let stream = TcpStream::connect_timeout(&address, left(until)?)?;
-        stream.set_nodelay(true)?;
-        let mut stream = Incoming { stream, buffer: [0; FRAME_BYTES_MAX], start: 0, end: 0 };
+        let gone = || Fault::Io(io::Error::from(io::ErrorKind::NotConnected));
+        let stream = fresh.as_mut().ok_or_else(gone)?;
         let Config { terminal, key_epoch, suite, mode, key, .. } = config;
         let mut hello = [0; HELLO_BYTES];
         let (mut handshake, length) =
@@ -69,10 +68,15 @@ impl Connection {
             HandshakeInbound::Bye(bye) => return Err(Fault::Bye(*bye)),
             HandshakeInbound::Error(notice) => return Err(Fault::Error(notice)),
         };
+        let stream = fresh.take().ok_or_else(gone)?;
         let mut connection = Self { stream, session, correlation: 0 };
-        match connection.receive(until)? {
-            (_, Reply::Welcome(welcome)) => Ok((connection, *welcome)),
-            _ => Err(SessionError::OutOfOrder.into()),
+        match connection.receive(until) {
+            Ok((_, Reply::Welcome(welcome))) => Ok((connection, *welcome)),
+            Ok(_) => Err(SessionError::OutOfOrder.into()),
+            Err(fault) => {
+                *fresh = Some(connection.stream);
+                Err(fault)
+            }
         }
     }
 
@@ -110,6 +114,11 @@ impl Connection {
         self.stream.write(&ping[..length], until)
     }
 
+    /// The stream, whose session is over.
+    pub(super) fn into_stream(self) -> Incoming {
+        self.stream
+    }
+
     /// Says good-bye; what becomes of it does not matter.
     pub(super) fn close(mut self) {
         let bye = Bye { reason: ByeReason::Done, wait_ms: 0, addresses: Addresses::default() };
@@ -120,7 +129,7 @@ impl Connection {
 }
 
 /// The stream and what was read of it; one frame always fits.
-struct Incoming {
+pub(super) struct Incoming {
     stream: TcpStream,
     buffer: [u8; FRAME_BYTES_MAX],
     start: usize,
@@ -128,6 +137,13 @@ struct Incoming {
 }
 
 impl Incoming {
+    /// Connects.
+    pub(super) fn connect(address: SocketAddr, until: Instant) -> Result<Self, Fault> {
+        let stream = TcpStream::connect_timeout(&address, left(until)?)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: [0; FRAME_BYTES_MAX], start: 0, end: 0 })
+    }
+
     fn write(&mut self, bytes: &[u8], until: Instant) -> Result<(), Fault> {
         self.stream.set_write_timeout(Some(left(until)?))?;
         Ok(self.stream.write_all(bytes)?)

@@ -8,9 +8,9 @@ use std::vec::Vec;
 
 use ring::rand::SecureRandom as _;
 
-use crate::client::connection::{Connection, Fault};
+use crate::client::connection::{Connection, Fault, Incoming};
 use crate::client::{Client, ClientError, SaleId, Store};
-use crate::control::ErrorCode;
+use crate::control::{ByeReason, ErrorCode};
 use crate::message::{
     Addresses, DeclineReason, Login, Outcome, Reply, Request, SellerId, SequenceState, Settle, SettleAction,
     WINDOW, Welcome,
@@ -141,11 +141,22 @@ impl<S: Store> Client<S> {
     fn open(&mut self, until: Instant) -> Result<Link, Fault> {
         let mut random = [0; 32];
         self.random.fill(&mut random).map_err(|_| Fault::Io(io::Error::other("no randomness")))?;
-        let known = self.addresses();
-        let address = known.get(self.attempts % known.len().max(1));
-        let address = *address.ok_or_else(|| Fault::Io(io::ErrorKind::AddrNotAvailable.into()))?;
-        self.attempts += 1;
-        let (mut connection, welcome) = Connection::open(address, &self.config, &random, until)?;
+        let address = match &self.kept {
+            Some((address, _)) => *address,
+            None => {
+                let known = self.addresses();
+                let address = known.get(self.attempts % known.len().max(1));
+                let address = *address.ok_or_else(|| Fault::Io(io::ErrorKind::AddrNotAvailable.into()))?;
+                self.attempts += 1;
+                self.kept = Some((address, Incoming::connect(address, until)?));
+                address
+            }
+        };
+        let mut stream = self.kept.take().map(|(_, stream)| stream);
+        let opened = Connection::open(&mut stream, &self.config, &random, until);
+        // What gives it up decides whether it is used again.
+        self.kept = stream.map(|stream| (address, stream));
+        let (mut connection, welcome) = opened?;
         if welcome.key_epoch != self.config.key_epoch
             || welcome.window_base > welcome.next_sequence
             || welcome.next_sequence - welcome.window_base > WINDOW
@@ -198,9 +209,18 @@ impl<S: Store> Client<S> {
         Ok(())
     }
 
-    /// Ends the connection because of a fault and says what it means to the caller.
+    /// Ends the session because of a fault, and the connection but for bye *renew*; says what it means to the caller.
     fn give_up(&mut self, fault: Fault) -> ClientError {
-        self.link = None;
+        let is_renewed = matches!(&fault, Fault::Bye(bye) if bye.reason == ByeReason::Renew);
+        match self.link.take() {
+            Some(link) if is_renewed => {
+                let address = self.learned.first().copied();
+                self.kept = address.map(|address| (address, link.connection.into_stream()));
+            }
+            None if is_renewed => {}
+            _ => self.kept = None,
+        }
+        let mut longest_jitter = 0.5;
         let (least, most) = self.back_off;
         let rounds = self.attempts.saturating_sub(1) / self.addresses().len().max(1);
         let mut wait = least.saturating_mul(1 << rounds.min(10)).min(most);
@@ -209,7 +229,12 @@ impl<S: Store> Client<S> {
             Fault::Deadline => ClientError::Deadline,
             Fault::Peer(error) => ClientError::Peer(error),
             Fault::Bye(bye) => {
-                wait = least.max(Duration::from_millis(bye.wait_ms.into()));
+                wait = Duration::from_millis(bye.wait_ms.into());
+                if is_renewed {
+                    longest_jitter = 1.0;
+                } else {
+                    wait = wait.max(least);
+                }
                 if bye.addresses.count > 0 {
                     self.learned = socket_addresses(&bye.addresses);
                     self.attempts = 0;
@@ -223,7 +248,8 @@ impl<S: Store> Client<S> {
         };
         let mut jitter = [0];
         let _ = self.random.fill(&mut jitter);
-        self.connect_after = Instant::now() + wait + wait.mul_f64(f64::from(jitter[0]) / 512.0);
+        self.connect_after =
+            Instant::now() + wait + wait.mul_f64(f64::from(jitter[0]) / 256.0 * longest_jitter);
         error
     }
 

@@ -15,6 +15,7 @@ use std::vec::Vec;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
+use self::connection::Incoming;
 use self::link::Link;
 pub use self::store::{FileStore, MemoryStore, Sale, SaleState, Store, StoreError, TerminalState};
 use crate::control::ErrorCode;
@@ -138,6 +139,8 @@ pub struct Client<S> {
     settled: Vec<(Sale, Outcome)>,
     random: SystemRandom,
     link: Option<Link>,
+    /// A connection without a session, and where it leads: it is for the next hello.
+    kept: Option<(SocketAddr, Incoming)>,
     /// Told by a welcome or a bye; tried before the configured ones.
     learned: Vec<SocketAddr>,
     attempts: usize,
@@ -166,6 +169,7 @@ impl<S: Store> Client<S> {
             settled: Vec::new(),
             random: SystemRandom::new(),
             link: None,
+            kept: None,
             learned: Vec::new(),
             attempts: 0,
             back_off: (Duration::from_millis(200), Duration::from_secs(10)),
@@ -333,6 +337,7 @@ impl<S: Store> Client<S> {
 
     /// Ends the connection, if there is one, in good order.
     pub fn close(&mut self) {
+        self.kept = None;
         if let Some(link) = self.link.take() {
             link.connection.close();
         }

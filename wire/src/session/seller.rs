@@ -20,7 +20,7 @@ pub struct Acceptor {
 impl Acceptor {
     /// An acceptor that refuses clear mode unless `clear_allowed`.
     #[must_use]
-    pub fn new(clear_allowed: bool) -> Self {
+    pub const fn new(clear_allowed: bool) -> Self {
         Self { clear_allowed }
     }
 

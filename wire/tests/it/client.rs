@@ -27,6 +27,8 @@ enum Act {
     LoseAnswer,
     Later,
     Bye,
+    /// Ends the session and not the connection.
+    Renew,
     /// Pings first and answers after the pong.
     Ping,
 }
@@ -39,6 +41,7 @@ struct Seller {
     vends: Vec<Vend>,
     logins: Vec<Login>,
     id: u32,
+    connections: usize,
 }
 
 impl Seller {
@@ -151,14 +154,16 @@ fn start(id: u32, script: &[Act]) -> (SocketAddr, Arc<Mutex<Seller>>) {
     let shared = seller.clone();
     std::thread::spawn(move || {
         for (n, stream) in (1..).zip(listener.incoming()) {
-            let _ = serve(stream.unwrap(), n, &shared);
+            shared.lock().unwrap().connections += 1;
+            let mut stream = stream.unwrap();
+            while serve(&mut stream, n, &shared).is_some() {}
         }
     });
     (address, seller)
 }
 
-/// Serves one connection until one side ends it.
-fn serve(mut stream: TcpStream, n: u8, seller: &Mutex<Seller>) -> Option<()> {
+/// Serves one session until one side ends it; nothing if that ends the connection.
+fn serve(stream: &mut TcpStream, n: u8, seller: &Mutex<Seller>) -> Option<()> {
     let acceptor = Acceptor::new(true);
     let mut out = [0; FRAME_BYTES_MAX];
     let mut buffer = Vec::new();
@@ -167,11 +172,12 @@ fn serve(mut stream: TcpStream, n: u8, seller: &Mutex<Seller>) -> Option<()> {
             buffer.drain(..consumed);
             break hello;
         }
-        read(&mut stream, &mut buffer)?;
+        read(stream, &mut buffer)?;
     };
     let Ok((mut session, length)) = acceptor.accept(&hello, &KEY, &[n; 32], &mut out) else {
         let length = control::encode_error(ErrorCode::Authentication, &mut out);
-        return stream.write_all(&out[..length]).ok();
+        stream.write_all(&out[..length]).ok()?;
+        return None;
     };
     stream.write_all(&out[..length]).ok()?;
     let welcome = {
@@ -193,7 +199,7 @@ fn serve(mut stream: TcpStream, n: u8, seller: &Mutex<Seller>) -> Option<()> {
     let mut held: Option<(u16, Request)> = None;
     loop {
         let Some((consumed, inbound)) = session.receive(&mut buffer).ok()? else {
-            read(&mut stream, &mut buffer)?;
+            read(stream, &mut buffer)?;
             continue;
         };
         buffer.drain(..consumed);
@@ -230,6 +236,11 @@ fn serve(mut stream: TcpStream, n: u8, seller: &Mutex<Seller>) -> Option<()> {
                 let length = control::encode_bye(&bye, &mut out);
                 stream.write_all(&out[..length]).ok()?;
                 return None;
+            }
+            Act::Renew => {
+                let bye = Bye { reason: ByeReason::Renew, wait_ms: 1, addresses: Addresses::default() };
+                let length = control::encode_bye(&bye, &mut out);
+                return stream.write_all(&out[..length]).ok();
             }
             Act::Ping => {
                 held = Some((correlation, request));
@@ -301,6 +312,18 @@ fn what_may_have_been_sent_is_repeated_and_sold_once() {
     assert!(attempts.iter().all(|attempt| *attempt == (1, Attempt::Repeat)), "the only `first` was lost");
     assert!(seller.logins[1..].iter().all(|login| login.pairs() == [(SELLER, 1)]));
     assert_eq!(seller.sequences.len(), 1);
+}
+
+#[test]
+fn a_renewed_session_goes_on_over_the_same_connection() {
+    use Act::{Answer, Renew};
+    let (address, seller) = start(SELLER.0, &[Renew, Renew, Answer, Answer, Renew]);
+    let mut client = client(address);
+    assert_sold(&client.vend(1, 500, TIME).unwrap(), 1);
+    assert_eq!(client.confirm(id(1), TIME).unwrap(), Some(SequenceState::Confirmed));
+    assert_sold(&client.vend(1, 500, TIME).unwrap(), 2);
+    let seller = seller.lock().unwrap();
+    assert_eq!((seller.connections, seller.logins.len()), (1, 4));
 }
 
 #[test]

@@ -17,7 +17,7 @@ impl LinkKey {
         Self(Zeroizing::new(*keys.link_psk()))
     }
 
-    pub(super) fn expose(&self) -> &[u8; 32] {
+    pub(in crate::net) fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -36,6 +36,7 @@ pub use wire::link::Role;
 
 pub(super) use carrying::CarryingLine;
 pub(super) use fault::Fault;
+pub(super) use pipe::Pipe;
 
 use crate::ids::SellerId;
 use crate::limits::{

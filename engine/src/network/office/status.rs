@@ -1,6 +1,7 @@
 //! How things stand.
 
 use super::super::hub::LiveHub;
+use super::super::relay_node::RelayStatus;
 use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
@@ -31,6 +32,9 @@ pub struct Status {
     pub hub: Option<HubStatus>,
     /// The sellers that run here.
     pub sellers: Vec<SellerStatus>,
+    /// The relay, if this process is one.
+    #[serde(default)]
+    pub relay: Option<RelayStatus>,
     /// Terminals registered.
     pub terminals: usize,
     /// By variety.
@@ -296,6 +300,7 @@ impl Office {
             uptime_s: (self.desk.clock)().unix_ms.saturating_sub(self.desk.started_unix_ms) / 1000,
             hub,
             sellers: self.desk.sellers.iter().map(SellerDesk::status).collect(),
+            relay: None,
             terminals: registry.terminals().len(),
             varieties: varieties.collect(),
         })

@@ -84,7 +84,7 @@ impl Tree {
                 self.server = Some(server);
             }
             Cache => {
-                self.cache = Some(self.site.server("cache", self.wires[1].address, &self.settings[1]));
+                self.cache = Some(self.site.cache("cache", self.wires[1].address, &self.settings[1]));
             }
         }
     }

@@ -2,3 +2,6 @@
 
 mod cache;
 mod carried;
+mod networks;
+mod relay;
+mod relay_faults;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use wire::control::ByeReason;
 use wire::message::{
     Attempt, DeclineReason, KeyEpoch, RefuseReason, Reply, Request, SequenceState, TerminalId,
 };
@@ -79,9 +80,15 @@ fn run_till(key: &KeyRow, address: &Mutex<SocketAddr>, over: &AtomicBool, of: (u
             }
             continue;
         };
-        if step(connected, &mut told, of).is_err() {
-            till = None;
-        }
+        till = match step(connected, &mut told, of) {
+            Ok(()) => continue,
+            // The connection stays, the session does not.
+            Err(Lost::Bye(bye)) if bye.reason == ByeReason::Renew => till.and_then(|till| {
+                thread::sleep(Duration::from_millis(u64::from(bye.wait_ms) * 3 / 2));
+                Till::log_in(till.stream, key, PATIENCE).ok()
+            }),
+            Err(_) => None,
+        };
     }
     told
 }

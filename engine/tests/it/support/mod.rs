@@ -4,6 +4,8 @@ pub(crate) mod command;
 pub(crate) mod hold;
 pub(crate) mod load;
 pub(crate) mod manager;
+pub(crate) mod memory;
+pub(crate) mod netns;
 pub(crate) mod nodes;
 pub(crate) mod process;
 pub(crate) mod proxy;

@@ -21,11 +21,13 @@ pub(crate) struct Settings {
     pub(crate) levels: (u64, u64, u64),
     /// Size of a journal segment, when the journal is begun.
     pub(crate) segment_mib: u16,
+    /// Where host connection managers connect.
+    pub(crate) links: SocketAddr,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { levels: (100, 500, 800), segment_mib: 1 }
+        Self { levels: (100, 500, 800), segment_mib: 1, links: SocketAddr::from(([127, 0, 0, 1], 0)) }
     }
 }
 
@@ -51,9 +53,18 @@ impl Site {
 
     /// The same; what it left behind if it ended instead.
     pub(crate) fn try_hub(&self) -> Result<Process, Output> {
+        self.start_hub(Command::new(PINWHEEL))
+    }
+
+    /// The same by another command.
+    pub(crate) fn hub_by(&self, command: Command) -> Process {
+        let started = self.start_hub(command);
+        started.unwrap_or_else(|output| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    fn start_hub(&self, mut command: Command) -> Result<Process, Output> {
         let config = self.directory.join("hub.toml");
         fs::write(&config, "data = \"hub\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
-        let mut command = Command::new(PINWHEEL);
         command.arg("hub").arg("--config").arg(config);
         Process::launch(command, &self.data("hub"), self.can_be_held, |status| {
             status.hub.as_ref()?.links.clone()
@@ -104,19 +115,80 @@ impl Site {
         hub: SocketAddr,
         settings: &Settings,
     ) -> Result<Process, Output> {
-        let Settings { levels: (low, target, high), segment_mib } = settings;
-        let mut config = format!("data = {name:?}\nlisten = \"127.0.0.1:0\"\nhub = [\"{hub}\"]\n");
-        writeln!(config, "links = \"127.0.0.1:0\"").unwrap();
+        self.server_by(Command::new(PINWHEEL), name, hub, settings)
+    }
+
+    /// The same by another command.
+    pub(crate) fn server_by(
+        &self,
+        command: Command,
+        name: &str,
+        hub: SocketAddr,
+        settings: &Settings,
+    ) -> Result<Process, Output> {
+        self.seller_by(command, "server", name, &format!("hub = [\"{hub}\"]\n"), settings)
+    }
+
+    /// Starts a host connection manager that caches, which calls `server`; its address is where terminals connect.
+    pub(crate) fn cache(&self, name: &str, server: SocketAddr, settings: &Settings) -> Process {
+        let above = format!("mode = \"cache\"\nupstream = [\"{server}\"]\n");
+        let started = self.seller_by(Command::new(PINWHEEL), "hcm", name, &above, settings);
+        started.unwrap_or_else(|output| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    fn seller_by(
+        &self,
+        mut command: Command,
+        kind: &str,
+        name: &str,
+        above: &str,
+        settings: &Settings,
+    ) -> Result<Process, Output> {
+        let Settings { levels: (low, target, high), segment_mib, links } = settings;
+        let mut config = format!("data = {name:?}\nlisten = \"127.0.0.1:0\"\n{above}");
+        writeln!(config, "links = \"{links}\"").unwrap();
         writeln!(config, "token_file = \"{name}.token\"\nworkers = 1\nsegment_mib = {segment_mib}").unwrap();
         writeln!(config, "levels = {{ low = {low}, target = {target}, high = {high} }}").unwrap();
         let path = self.directory.join(format!("{name}.toml"));
         fs::write(&path, config).unwrap();
-        let mut command = Command::new(PINWHEEL);
-        command.arg("server").arg("--config").arg(path);
+        command.arg(kind).arg("--config").arg(path);
         Process::launch(command, &self.data(name), self.can_be_held, |status| {
             status.sellers.first()?.address.clone()
         })
     }
+}
+
+impl Site {
+    /// Starts a relay that calls these servers; its address is where terminals connect.
+    pub(crate) fn relay(&self, name: &str, servers: &[SocketAddr]) -> Process {
+        self.relay_by(Command::new(PINWHEEL), name, "127.0.0.1:0", servers, "")
+    }
+
+    /// The same by another command, listening elsewhere, with more in its configuration.
+    pub(crate) fn relay_by(
+        &self,
+        mut command: Command,
+        name: &str,
+        listen: &str,
+        servers: &[SocketAddr],
+        more: &str,
+    ) -> Process {
+        let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        let mut config = format!("mode = \"relay\"\nlisten = \"{listen}\"\nservers = {servers:?}\n");
+        writeln!(config, "token_file = \"{name}.token\"\nrun_dir = {name:?}\n{more}").unwrap();
+        let path = self.directory.join(format!("{name}.toml"));
+        fs::write(&path, config).unwrap();
+        command.arg("hcm").arg("--config").arg(path);
+        let started = Process::launch(command, &self.data(name), self.can_be_held, |status| {
+            Some(status.relay.clone()?.address)
+        });
+        started.unwrap_or_else(|output| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// A port that nothing listens on.
+pub(crate) fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Puts a dealer and so many varieties into a hub: `v1` is product 1 with a face value of 1000, and so on.

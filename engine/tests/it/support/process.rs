@@ -169,6 +169,11 @@ impl Process {
 
     /// Ends it as a power cut of the process does: nothing is finished.
     pub(crate) fn kill(mut self) {
+        self.end_at_once();
+    }
+
+    /// The same, where another one is to take its place.
+    pub(crate) fn end_at_once(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }

@@ -56,7 +56,12 @@ impl From<io::Error> for Lost {
 impl Till {
     /// Connects, shakes hands and logs in with nothing unresolved.
     pub(crate) fn connect(address: SocketAddr, key: &KeyRow, patience: Duration) -> Result<Self, Lost> {
-        let mut till = Self::connect_unlogged(address, key, Mode::Sealed, patience)?;
+        Self::log_in(TcpStream::connect_timeout(&address, patience)?, key, patience)
+    }
+
+    /// The same on a connection.
+    pub(crate) fn log_in(stream: TcpStream, key: &KeyRow, patience: Duration) -> Result<Self, Lost> {
+        let mut till = Self::shake_hands(stream, key, Mode::Sealed, patience)?;
         till.ask(&Request::Login(Box::new(Login::EMPTY)))?;
         Ok(till)
     }
