@@ -22,16 +22,18 @@ impl Managers {
         self.0.set(node, key);
     }
 
-    /// A registry that is in force from now on.
-    pub(super) fn registry(&self, registry: &Registry) {
-        for manager in registry.managers() {
-            if manager.state == State::Active {
-                let keys = NodeKeys::from_node_key(manager.key.expose());
-                self.0.set(manager.id, LinkKey::of(&keys));
-            } else {
-                self.0.remove(manager.id);
-            }
+    /// Lets the managers in that a registry says are active; after the workers know it, or they would cut them.
+    pub(super) fn let_in(&self, registry: &Registry) {
+        for manager in registry.managers().filter(|manager| manager.state == State::Active) {
+            let keys = NodeKeys::from_node_key(manager.key.expose());
+            self.0.set(manager.id, LinkKey::of(&keys));
         }
+    }
+
+    /// Keeps all others out; before the workers cut them, or they would come again.
+    pub(super) fn keep_out(&self, registry: &Registry) {
+        let others = registry.managers().filter(|manager| manager.state != State::Active);
+        others.for_each(|manager| self.0.remove(manager.id));
     }
 }
 

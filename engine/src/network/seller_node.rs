@@ -173,7 +173,7 @@ pub(super) fn start<M: Meddler>(
             ));
         }
         let managers = Managers::default();
-        managers.registry(steward.registry());
+        managers.let_in(steward.registry());
         let (node, key) = (joined.seller, LinkKey::of(&joined.keys()));
         let stewarding = stewarding::start(
             steward,

@@ -353,10 +353,11 @@ impl Desk {
                     self.workers[worker].send(WorkerMessage::OutOfStock(variety));
                 }
                 StewardAction::Registry(registry) => {
+                    self.managers.keep_out(&registry);
                     for worker in &self.workers {
                         worker.send(WorkerMessage::Registry(Arc::clone(&registry)));
                     }
-                    self.managers.registry(&registry);
+                    self.managers.let_in(&registry);
                     self.front.registry(registry);
                 }
                 StewardAction::Service(service) => {
