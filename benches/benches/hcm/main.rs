@@ -7,8 +7,9 @@
 //! - `cpu`: processor seconds of the relay for a million sales on 1,000 and on 9,000 connections in a closed loop, and of the
 //!   bare proxy for a million answers of the same sizes over as many connections upstream: one.
 //! - `low`: what either adds to the median latency at 1,000 questions a second on 50 connections.
-//! - `idle`: memory of the relay's process for a terminal that is logged in and silent, between 2,000 and 19,000 of them, and
-//!   how long it takes until each has its pong.
+//! - `cache`: sales a second on 9,000 connections from a cache, to those from its server, in a closed loop.
+//! - `idle`: memory of a relay's process, and of a cache's, for a terminal that is logged in and silent, between 2,000 and 19,000
+//!   of them, and how long it takes until each has its pong.
 //! - `again`: how long it takes until 9,000 terminals are logged in again from when the server lets their relay in again, which
 //!   had been cut off.
 
@@ -22,7 +23,7 @@ use benches::network::become_pinwheel;
 use benches::process::{CLIENT_CORE, Child, Result, pin};
 use crowd::Crowd;
 use engine::registry::State;
-use site::Site;
+use site::{Kind, Site};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,11 @@ fn main() -> Result<()> {
         match row.as_str() {
             "cpu" => cpu(&place(row)?, &options)?,
             "low" => low(&place(row)?, &options)?,
-            "idle" => idle(&place(row)?)?,
+            "idle" => {
+                idle(&place("idle-relay")?, Kind::Relay)?;
+                idle(&place("idle-cache")?, Kind::Cache)?;
+            }
+            "cache" => cache(&place(row)?, &options)?,
             "again" => again(&place(row)?)?,
             other => return Err(format!("there is no row {other}").into()),
         }
@@ -70,7 +75,7 @@ impl Options {
             time: Duration::from_secs(2),
             connections: vec![1_000, 9_000],
         };
-        let mut rows = "cpu,low,idle,again".to_owned();
+        let mut rows = "cpu,low,cache,idle,again".to_owned();
         let mut words = arguments.iter().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().cloned().ok_or(format!("{word} wants a value"));
@@ -108,16 +113,16 @@ fn cpu(folder: &Path, options: &Options) -> Result<()> {
     let stock = (f64::from(options.rounds) * options.time.as_secs_f64() * 3e5) as u32
         * options.connections.len() as u32;
     println!("-- minting {stock} PINs for {most} terminals to buy through a relay …");
-    let site = Site::start(folder, most, stock)?;
+    let site = Site::start(folder, Kind::Relay, most, stock)?;
     site.server.pin();
-    site.relay.pin();
+    site.manager.pin();
     let bare = Bare::start()?;
     pin(std::process::id(), &CLIENT_CORE.to_string());
     for &connections in &options.connections {
         let (mut relays, mut proxies) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
             proxies.push(client::run(&bare.proxy, ECHO, connections, 1, options.time)?);
-            relays.push(site.sell(&site.relay, connections, None, options.time)?);
+            relays.push(site.sell(&site.manager, connections, None, options.time)?);
         }
         for (name, measured) in [("bare proxy", &proxies), ("relay", &relays)] {
             let figure = |figure: fn(&Measured) -> f64| median(measured.iter().map(figure).collect());
@@ -140,9 +145,9 @@ fn cpu(folder: &Path, options: &Options) -> Result<()> {
 
 fn low(folder: &Path, options: &Options) -> Result<()> {
     let stock = options.rounds * 2 * (options.time.as_secs_f64() * f64::from(PACE)) as u32 + 10_000;
-    let site = Site::start(folder, PACED_CONNECTIONS, stock)?;
+    let site = Site::start(folder, Kind::Relay, PACED_CONNECTIONS, stock)?;
     site.server.pin();
-    site.relay.pin();
+    site.manager.pin();
     let echo = Child::this("echo", &["serve-echo"])?;
     let bare = Bare::start()?;
     pin(std::process::id(), &CLIENT_CORE.to_string());
@@ -150,7 +155,7 @@ fn low(folder: &Path, options: &Options) -> Result<()> {
     for _ in 0..options.rounds {
         let paced = |child| benches::paced::run(child, ECHO, PACED_CONNECTIONS, PACE, options.time);
         let sold = |child| site.sell(child, PACED_CONNECTIONS, Some(PACE.into()), options.time);
-        let measured = [paced(&echo)?, paced(&bare.proxy)?, sold(&site.server)?, sold(&site.relay)?];
+        let measured = [paced(&echo)?, paced(&bare.proxy)?, sold(&site.server)?, sold(&site.manager)?];
         p50s.iter_mut().zip(&measured).for_each(|(p50s, measured)| p50s.push(measured.at_us(0.5)));
     }
     let added = |through: usize, direct: usize| {
@@ -165,31 +170,68 @@ fn low(folder: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn idle(folder: &Path) -> Result<()> {
-    println!("-- {ALL} terminals log in through a relay, and stay");
-    let site = Site::start(folder, ALL, 1000)?;
+fn idle(folder: &Path, kind: Kind) -> Result<()> {
+    let (name, floor) = match kind {
+        Kind::Relay => ("relay", RELAY_BYTES_MAX),
+        Kind::Cache => ("cache", CACHE_BYTES_MAX),
+    };
+    println!("-- {ALL} terminals log in to a {name}, and stay");
+    let site = Site::start(folder, kind, ALL, 1000)?;
     let mut crowd = Crowd::new(site.keys()?)?;
-    crowd.grow(site.relay.address, FEW)?;
-    let few = resident_bytes(&site.relay)?;
-    let server_few = resident_bytes(&site.server)?;
-    crowd.grow(site.relay.address, ALL)?;
-    let all = resident_bytes(&site.relay)?;
-    let server_all = resident_bytes(&site.server)?;
+    let grow = |crowd: &mut Crowd, count| -> Result<(f64, f64)> {
+        crowd.grow(site.manager.address, count)?;
+        Ok((resident_bytes(&site.manager)?, resident_bytes(&site.server)?))
+    };
+    let (few, server_few) = grow(&mut crowd, FEW)?;
+    let (all, server_all) = grow(&mut crowd, ALL)?;
     let took = crowd.ping()?.as_secs_f64();
     let more = (ALL - FEW) as f64;
-    Floor::at_least(ALL as f64, "terminals").print("idle: logged in to one relay", crowd.logged_in() as f64);
+    Floor::at_least(ALL as f64, "terminals")
+        .print("idle: logged in to one manager", crowd.logged_in() as f64);
     Floor::at_most(PING_S_MAX, "s").print("idle: until each has its pong", took);
-    Floor::at_most(RELAY_BYTES_MAX, "bytes")
-        .print("idle: memory of a terminal in the relay", (all - few) / more);
-    println!("{:<52}{:>14.0} bytes", "  and in the server, without a sale", (server_all - server_few) / more);
+    Floor::at_most(floor, "bytes")
+        .print(&format!("idle: memory of a terminal in the {name}"), (all - few) / more);
+    if kind == Kind::Relay {
+        println!(
+            "{:<52}{:>14.0} bytes",
+            "  and in the server, without a sale",
+            (server_all - server_few) / more
+        );
+    }
+    Ok(())
+}
+
+fn cache(folder: &Path, options: &Options) -> Result<()> {
+    let connections = options.connections.iter().copied().max().unwrap_or(0);
+    let stock = (2.0 * f64::from(options.rounds) * options.time.as_secs_f64() * 3e5) as u32;
+    println!(
+        "-- minting {stock} PINs for {connections} terminals to buy from a cache, and from its server …"
+    );
+    let site = Site::start(folder, Kind::Cache, connections, stock)?;
+    site.server.pin();
+    site.manager.pin();
+    pin(std::process::id(), &CLIENT_CORE.to_string());
+    let (mut cached, mut direct) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        direct.push(site.sell(&site.server, connections, None, options.time)?);
+        cached.push(site.sell(&site.manager, connections, None, options.time)?);
+    }
+    for (name, measured) in [("server", &direct), ("cache", &cached)] {
+        let rate = median(measured.iter().map(Measured::rate).collect());
+        let remark = measured.iter().map(Measured::remark).find(|remark| !remark.is_empty());
+        println!("{name:<12}{rate:>9.0} a second  {}", remark.unwrap_or_default());
+    }
+    let ratios = cached.iter().zip(&direct).map(|(cached, direct)| cached.rate() / direct.rate());
+    let name = format!("cache: rate to a server's, {connections} connections");
+    Floor::at_least(CACHE_RATE_MIN, "times").print(&name, median(ratios.collect()));
     Ok(())
 }
 
 fn again(folder: &Path) -> Result<()> {
     println!("-- {AGAIN} terminals are logged in through a relay that is cut off and let in again");
-    let site = Site::start(folder, AGAIN, 1000)?;
+    let site = Site::start(folder, Kind::Relay, AGAIN, 1000)?;
     let mut crowd = Crowd::new(site.keys()?)?;
-    crowd.grow(site.relay.address, AGAIN)?;
+    crowd.grow(site.manager.address, AGAIN)?;
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         site.let_in(State::Suspended)?;
@@ -231,6 +273,8 @@ const ALL: usize = 19_000;
 const FEW: usize = 2_000;
 const PING_S_MAX: f64 = 10.0;
 const RELAY_BYTES_MAX: f64 = 1536.0;
+const CACHE_BYTES_MAX: f64 = 2560.0;
+const CACHE_RATE_MIN: f64 = 0.95;
 const AGAIN: usize = 9_000;
 const AGAIN_S_MAX: f64 = 5.0;
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,34 +10,48 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A running network with one relay.
+/// A running network with one host connection manager.
 pub(crate) struct Site {
     folder: PathBuf,
     pub(crate) server: Child,
-    pub(crate) relay: Child,
+    pub(crate) manager: Child,
     _hub: Child,
 }
 
+/// What the host connection manager is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Relay,
+    Cache,
+}
+
 impl Site {
-    /// Starts one with so many terminals and PINs.
-    pub(crate) fn start(folder: &Path, terminals: usize, stock: u32) -> Result<Self> {
+    /// Starts one with so many terminals and PINs; a cache takes half of them.
+    pub(crate) fn start(folder: &Path, kind: Kind, terminals: usize, stock: u32) -> Result<Self> {
         let write = |name: &str, text: String| std::fs::write(folder.join(name), text);
         write("hub.toml", "data = \"hub\"\nlisten = \"127.0.0.1:0\"\nbulk_mib_per_s = 0\n".to_owned())?;
         let hub = node(folder, "hub", &["hub"])?;
         let hub_data = folder.join("hub");
         furnish(&hub_data, &[("limits", 1)])?;
         add_terminals(&hub_data, terminals, &folder.join("terminals.csv"))?;
-        for (name, relay) in [("server", false), (RELAY, true)] {
-            let added = done(&hub_data, &Request::AddNode { name: name.to_owned(), below: None, relay })?;
+        let is_relay = kind == Kind::Relay;
+        let above = (!is_relay).then(|| "server".to_owned());
+        for (name, below, relay) in [("server", None, false), (MANAGER, above, is_relay)] {
+            let added = done(&hub_data, &Request::AddNode { name: name.to_owned(), below, relay })?;
             let Reply::Node { token, .. } = added else { return Err("no token".into()) };
             write(&format!("{name}.token"), token)?;
         }
-        let levels = format!("{{ low = {stock}, target = {stock}, high = {} }}", u64::from(stock) * 2);
+        let levels = |low: u32, target: u32| {
+            format!("{{ low = {low}, target = {target}, high = {} }}", 2 * u64::from(stock))
+        };
+        // What is above its low mark a server gives to a cache.
+        let given = stock / 2;
+        let own_levels = levels(if is_relay { stock } else { given }, stock);
         write(
             "server.toml",
             format!(
                 "data = \"server\"\nlisten = \"127.0.0.1:0\"\nlinks = \"127.0.0.1:0\"\nhub = [\"{}\"]\n\
-                 token_file = \"server.token\"\nworkers = 1\nlevels = {levels}\n",
+                 token_file = \"server.token\"\nworkers = 1\nlevels = {own_levels}\n",
                 hub.address
             ),
         )?;
@@ -48,29 +62,29 @@ impl Site {
             status.varieties.iter().map(|variety| variety.sellable).sum::<u64>() >= u64::from(stock)
         })?;
         let links = benches::network::status(&data)?.sellers.first().and_then(|seller| seller.links.clone());
-        write(
-            "relay.toml",
-            format!(
-                "mode = \"relay\"\nlisten = \"127.0.0.1:0\"\nservers = [\"{}\"]\ntoken_file = \"{RELAY}.token\"\n\
-                 run_dir = \"relay\"\n",
-                links.ok_or("the server takes no managers")?
+        let links = links.ok_or("the server takes no managers")?;
+        let common = format!("listen = \"127.0.0.1:0\"\ntoken_file = \"{MANAGER}.token\"\n");
+        let own = match kind {
+            Kind::Relay => format!("mode = \"relay\"\nservers = [\"{links}\"]\nrun_dir = \"{MANAGER}\"\n"),
+            Kind::Cache => format!(
+                "mode = \"cache\"\ndata = \"{MANAGER}\"\nupstream = [\"{links}\"]\nworkers = 1\nlevels = {}\n",
+                levels(given, given)
             ),
-        )?;
-        let relay = node(folder, "relay", &["hcm"])?;
-        let site = Self { folder: folder.to_owned(), server, relay, _hub: hub };
-        site.await_relay()?;
-        Ok(site)
-    }
-
-    /// Waits until the relay is connected.
-    pub(crate) fn await_relay(&self) -> Result<()> {
-        wait_for(&self.folder.join("server"), "the relay", |status| status.sellers[0].carriers > 0)?;
-        Ok(())
+        };
+        write(&format!("{MANAGER}.toml"), common + &own)?;
+        let manager = node(folder, MANAGER, &["hcm"])?;
+        match kind {
+            Kind::Relay => wait_for(&data, "the relay", |status| status.sellers[0].carriers > 0)?,
+            Kind::Cache => wait_for(&folder.join(MANAGER), "the cache's stock", |status| {
+                status.varieties.iter().map(|variety| variety.sellable).sum::<u64>() >= u64::from(given)
+            })?,
+        };
+        Ok(Self { folder: folder.to_owned(), server, manager, _hub: hub })
     }
 
     /// Has servers let the relay in, or not.
     pub(crate) fn let_in(&self, state: State) -> Result<()> {
-        let name = RELAY.to_owned();
+        let name = MANAGER.to_owned();
         done(&self.folder.join("hub"), &Request::SetManager { name, state }).map(drop)
     }
 
@@ -146,4 +160,4 @@ fn node(folder: &Path, name: &str, what: &[&str]) -> Result<Child> {
     Ok(child)
 }
 
-const RELAY: &str = "relay";
+const MANAGER: &str = "hcm";

@@ -5,13 +5,14 @@ use crate::disk::heap::HeapDisk;
 use crate::ids::{BlockId, KeyEpoch, PinId, SellerId, TerminalId, VarietyId};
 use crate::journal::{Journal, JournalOptions, Position, Record, Space};
 use crate::ledger::Outcome;
+use crate::link::Told;
 use crate::pool::{Range, Shelf};
 use crate::registry::{Dealer, Registry, State, Variety};
 use crate::time::Now;
 use std::sync::Arc;
 use wire::message::{
     Attempt, Charset, DeclineReason, LaterReason, Login, Pin, RefuseReason, Reply, Request, SequenceState,
-    Serial, Text, UNRESOLVED_MAX, Vend,
+    Serial, Settle, SettleAction, Text, UNRESOLVED_MAX, Vend,
 };
 
 /// A segment whose PINs are their indices; `damaged` ones do not open.
@@ -446,17 +447,51 @@ fn a_suspended_dealer_sells_nothing() {
 }
 
 #[test]
-fn a_login_learns_what_became_of_its_sequences_and_is_in_doubt_about_other_sellers() {
+fn s02_a_login_learns_what_became_of_its_sequences_and_other_sellers_are_asked() {
     let mut till = Till::with_stock(1, 10);
     let pin = till.sell(1);
-    let mut login = Login { count: 3, unresolved: [(SellerId(0), 0); UNRESOLVED_MAX] };
-    login.unresolved[..3].copy_from_slice(&[(SellerId(7), 1), (SellerId(7), 2), (SellerId(8), 1)]);
-    let Reply::Resolved(resolved) = till.ask(Request::Login(Box::new(login))) else { panic!() };
-    let states: Vec<_> = resolved.outcomes[..3].iter().map(|o| (o.seller.0, o.state, o.reference)).collect();
-    assert_eq!(
-        states,
-        [(7, SequenceState::Sold, pin.0), (7, SequenceState::Open, 0), (8, SequenceState::InDoubt, 0)]
-    );
+    let mut login = Login { count: 4, unresolved: [(SellerId(0), 0); UNRESOLVED_MAX] };
+    let brought = [(SellerId(7), 1), (SellerId(7), 2), (SellerId(8), 1), (SellerId(9), 5)];
+    login.unresolved[..4].copy_from_slice(&brought);
+    assert!(till.all(Request::Login(Box::new(login))).is_empty(), "others are asked first");
+    let mut questions: Vec<_> = std::iter::from_fn(|| till.seller.poll_question()).collect();
+    questions.sort_unstable_by_key(|question| question.seller);
+    let asked: Vec<_> =
+        questions.iter().map(|q| (q.seller.0, q.asked.vend.sequence, q.asked.action)).collect();
+    assert_eq!(asked, [(8, 1, SettleAction::Resolve), (9, 5, SettleAction::Resolve)]);
+    let told = Told { state: SequenceState::Sold, reference: 99, ..Told::IN_DOUBT };
+    till.seller.handle_told(questions[0].number, &told, &mut till.said);
+    assert!(till.said.0.is_empty());
+    // Nobody waits for ever.
+    till.now.monotonic_ms = till.seller.next_timeout().unwrap();
+    let now = till.now;
+    till.seller.handle_timeout(&now, &mut till.said);
+    till.seller.handle_told(questions[1].number, &told, &mut till.said);
+    let [(_, Reply::Resolved(resolved))] = &till.said.0[..] else { panic!("{:?}", till.said.0) };
+    let states: Vec<_> = resolved.outcomes[..4].iter().map(|o| (o.seller.0, o.state, o.reference)).collect();
+    let expected = [
+        (7, SequenceState::Sold, pin.0),
+        (7, SequenceState::Open, 0),
+        (8, SequenceState::Sold, 99),
+        (9, SequenceState::InDoubt, 0),
+    ];
+    assert_eq!(states, expected);
+}
+
+#[test]
+fn s02_what_a_session_asked_is_forgotten_with_it_and_its_own_seller_is_no_other() {
+    let mut till = Till::with_stock(1, 10);
+    let settle = |seller| {
+        let (action, suite) = (SettleAction::Status, wire::session::Suite::AesGcm);
+        Request::Settle(Settle { seller: SellerId(seller), sequence: 1, action, suite })
+    };
+    let Reply::Settled(own) = till.ask(settle(7)) else { panic!() };
+    assert_eq!(own.state, SequenceState::InDoubt);
+    assert!(till.all(settle(8)).is_empty());
+    let question = till.seller.poll_question().unwrap();
+    till.seller.handle_closed(1);
+    till.seller.handle_told(question.number, &Told::IN_DOUBT, &mut till.said);
+    assert!(till.said.0.is_empty() && till.seller.next_timeout().is_none());
 }
 
 #[test]
