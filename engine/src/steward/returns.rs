@@ -105,7 +105,10 @@ impl<D: Disk> Steward<D> {
         }
         while let Some(action) = self.giver.poll_action() {
             match action {
-                GiverAction::Record(record) => self.unmade.push_back(record),
+                GiverAction::Record(record) => {
+                    self.note_refused(&record);
+                    self.unmade.push_back(record);
+                }
                 GiverAction::Offer { fact, request } => {
                     let offer = self.offer_of(&fact, request);
                     self.send(ToHub::Offer(offer));
@@ -182,7 +185,6 @@ impl<D: Disk> Steward<D> {
     /// withdrawn, and a segment in which nothing is damaged is not offered again.
     fn put_back(&mut self, fact: &TransferFact, now: &Now) {
         let shelf = self.source_of(fact);
-        self.segments.set_refused(&shelf, fact.generation);
         let is_good = |index: u32| shelf.content.open(index as u16).is_some();
         let mut all_good = true;
         let mut start = fact.span.start;
@@ -207,6 +209,16 @@ impl<D: Disk> Steward<D> {
     fn source_of(&self, fact: &TransferFact) -> Arc<Shelf<Content<D>>> {
         let source = self.segments.source(fact.span, fact.generation);
         source.expect("what was given had come before")
+    }
+
+    /// A refusal is recorded: whatever of that segment is given in a later record goes out under a higher generation, also before
+    /// the refusal is durable.
+    pub(super) fn note_refused(&mut self, record: &Record) {
+        if let Record::Settled { transfer, accepted: false } = record
+            && let Some(shelf) = self.segments.source(transfer.span, transfer.generation)
+        {
+            self.segments.set_refused(&shelf, transfer.generation);
+        }
     }
 
     /// What is done once the record of a transfer is durable, if it is one.

@@ -202,7 +202,10 @@ impl<D: Disk> Steward<D> {
         };
         while let Some(action) = next(self) {
             match action {
-                GiverAction::Record(record) => self.record_below(node, &record),
+                GiverAction::Record(record) => {
+                    self.note_refused(&record);
+                    self.record_below(node, &record);
+                }
                 GiverAction::Offer { fact, request } => {
                     let Some(offer) = self.offer_below(node, &fact, request) else { continue };
                     self.send_below(node, ToNode::Offer(offer));
@@ -228,7 +231,6 @@ impl<D: Disk> Steward<D> {
         }
         let shelf = self.segments.source(fact.span, fact.generation);
         let shelf = shelf.expect("what was given had come before");
-        self.segments.set_refused(&shelf, fact.generation);
         self.stock(&shelf, fact.span.start, fact.span.end);
         self.report_at_ms = 0;
     }
