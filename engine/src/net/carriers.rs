@@ -7,6 +7,7 @@ use crate::link::Carrying;
 use mio::event::Event;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use wire::message::Addresses;
 
 /// A manager's connections by key. A key names one connection for ever: slot in the low half, how often it was used in the
 /// high one.
@@ -28,6 +29,8 @@ pub(super) struct Carrier {
     pub(super) line: CarryingLine,
     pub(super) manager: SellerId,
     pub(super) address: SocketAddr,
+    /// Where else its terminals may connect.
+    pub(super) others: Addresses,
     /// Its sessions that are not over.
     sessions: HashMap<u32, Place>,
     /// The number of the last one that was opened.
@@ -72,7 +75,9 @@ impl Carriers {
         let slot = &mut self.slots[at];
         slot.uses = slot.uses.wrapping_add(1);
         let (manager, sessions) = (said.node, HashMap::new());
-        slot.carrier = Some(Carrier { line, manager, address, sessions, last: None, is_touched: false });
+        let others = Addresses::default();
+        slot.carrier =
+            Some(Carrier { line, manager, address, others, sessions, last: None, is_touched: false });
         let key = u64::from(slot.uses) << 32 | at as u64;
         self.touch(key);
         key

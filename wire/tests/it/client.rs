@@ -398,7 +398,11 @@ fn a_sale_of_another_seller_is_carried_and_never_asked_of_this_one() {
     let mut store = MemoryStore::default();
     let mut client = Client::new(Config::new(first, TERMINAL, EPOCH, KEY), store.clone()).unwrap();
     assert_sold(&client.vend(1, 500, TIME).unwrap(), 1);
-    let state = wire::client::TerminalState { key_epoch: EPOCH, sales: client.unresolved().to_vec() };
+    let state = wire::client::TerminalState {
+        key_epoch: EPOCH,
+        sales: client.unresolved().to_vec(),
+        ..Default::default()
+    };
     store.save(&state).unwrap();
     let mut moved = Client::new(Config::new(second, TERMINAL, EPOCH, KEY), store).unwrap();
     assert_eq!(moved.repeat(id(1), TIME).unwrap(), Vended::Unresolved(id(1), None));
@@ -447,7 +451,11 @@ fn a_new_key_epoch_leaves_old_sales_to_the_operator() {
     let mut old = client(address);
     assert_sold(&old.vend(1, 500, TIME).unwrap(), 1);
     let mut store = MemoryStore::default();
-    let state = wire::client::TerminalState { key_epoch: EPOCH, sales: old.unresolved().to_vec() };
+    let state = wire::client::TerminalState {
+        key_epoch: EPOCH,
+        sales: old.unresolved().to_vec(),
+        ..Default::default()
+    };
     store.save(&state).unwrap();
     let new = Client::new(Config::new(address, TERMINAL, KeyEpoch(EPOCH.0 + 1), KEY), store).unwrap();
     assert_eq!(new.dropped()[0].id, id(1));

@@ -158,9 +158,9 @@ pub(crate) fn check_live(network: &Process, keys: &[KeyRow], told: &[Told], of: 
     }
 }
 
-/// The files alone say the same, read without the program that wrote them running. `segment_bytes` is the journal's.
-pub(crate) fn check_books(data: &Path, segment_bytes: u64, keys: &[KeyRow], told: &[Told]) {
-    let lock = DirLock::acquire(data.join("server-1")).unwrap();
+/// The files of a seller alone say the same, read without the program that wrote them running. `segment_bytes` is the journal's.
+pub(crate) fn check_books(seller: &Path, segment_bytes: u64, keys: &[KeyRow], told: &[Told]) {
+    let lock = DirLock::acquire(seller.to_owned()).unwrap();
     let disk = Arc::new(MappedDisk::open(&lock, "").unwrap());
     let (mut books, _journal) =
         Bookkeeper::recover(disk, JournalOptions::with_segment_bytes(segment_bytes), u64::MAX).unwrap();
