@@ -95,9 +95,10 @@ fn text(outcome: &Outcome, kills: &Kills, report: &Path) -> String {
     row("kills (SIGKILL)", format!("{}: {}", kills.values().sum::<u32>(), each.join(", ")));
     row("longest interruption", format!("{} without a sale anywhere", duration(outcome.longest_gap_ns)));
     row("longest wait", format!("{} of a terminal for its PIN", duration(outcome.latency.max())));
+    let (brought, given_up) = (outcome.counts.through_others, outcome.counts.given_up);
     row(
-        "fetched elsewhere",
-        format!("{} PINs, by terminals that lost the reply and their seller", outcome.counts.through_others),
+        "settled elsewhere",
+        format!("{} sales of terminals that lost their seller, {brought} with a PIN", brought + given_up),
     );
     row("sold twice", twice.to_string());
     row("lost", lost.to_string());

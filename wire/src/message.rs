@@ -309,6 +309,16 @@ impl Addresses {
         addresses
     }
 
+    /// The same in turn, beginning with another: those who are told need not all go to one place first.
+    #[must_use]
+    pub fn turned(mut self, by: usize) -> Self {
+        let count = self.entries().len();
+        if count > 0 {
+            self.list[..count].rotate_left(by % count);
+        }
+        self
+    }
+
     /// The addresses that count, an IPv4-mapped one as IPv4.
     pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> {
         let socket = |&(ip, port): &([u8; 16], u16)| SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port);

@@ -289,6 +289,7 @@ const ADDRESS_BYTES: usize = 18;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn bodies(batch: &mut CarriedBatch) -> Vec<Vec<u8>> {
         let mut bodies = Vec::new();
@@ -369,6 +370,11 @@ mod tests {
             assert!(bytes.len() <= Others::BYTES_MAX);
             assert_eq!(Others::decode(&bytes), Ok(others));
             assert!(others.0.sockets().eq(sockets.iter().copied().take(ADDRESSES_MAX)));
+            let turned: BTreeSet<_> = others.0.turned(3).sockets().collect();
+            assert!(
+                turned.into_iter().eq(others.0.sockets().collect::<BTreeSet<_>>()),
+                "all are there still"
+            );
             assert!(Others::decode(&bytes[..bytes.len() - 1]).is_err());
             assert!(Others::decode(&[&bytes[..], &[0]].concat()).is_err());
         }

@@ -12,7 +12,7 @@ use super::session::{Line, Phase, Session};
 use super::sessions::Sessions;
 use super::settling::{Abroad, AskedHere};
 use super::stats::{Stats, count};
-use super::{Clock, WAKE, Waker};
+use super::{Clock, WAKE, Waker, home};
 use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
@@ -366,13 +366,16 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
         if recheck(key, &mut self.seller, &mut self.sessions, now)
             && let Some(session) = self.sessions.session(key)
         {
-            let mut welcome = self.seller.welcome(session.wire.terminal(), session.wire.key_epoch());
-            welcome.addresses = match session.carrier() {
+            let terminal = session.wire.terminal();
+            let mut welcome = self.seller.welcome(terminal, session.wire.key_epoch());
+            let others = match session.carrier() {
                 None => self.others,
                 Some((carrier, _)) => {
                     self.carriers.get(carrier).map_or_else(Addresses::default, |carrier| carrier.others)
                 }
             };
+            // When this address fails, its terminals spread over the others.
+            welcome.addresses = others.turned(home(terminal, usize::from(u16::MAX)));
             self.sessions.send(key, 0, &Reply::Welcome(Box::new(welcome)));
             self.sessions.list(key);
         }

@@ -6,6 +6,7 @@ use crate::support::process::Process;
 use crate::support::scratch;
 use engine::admin::Request as Ask;
 use engine::network::Status;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -43,10 +44,10 @@ fn up_runs_a_hub_two_servers_a_relay_and_a_cache_and_its_terminals_buy_at_any() 
     let tills = data.join("tills");
     for (terminal, at) in (1..).zip(&all) {
         let kept = std::fs::read_to_string(tills.join(terminal.to_string())).unwrap();
-        let others: Vec<_> =
+        let others: BTreeSet<_> =
             all.iter().filter(|other| *other != at).map(|other| format!("address {other}")).collect();
-        let named: Vec<_> = kept.lines().filter(|line| line.starts_with("address")).collect();
-        assert_eq!(named, others);
+        let named = kept.lines().filter(|line| line.starts_with("address"));
+        assert_eq!(named.map(str::to_owned).collect::<BTreeSet<_>>(), others);
     }
     let status = network.status();
     let (cache, relay) = (&status.sellers[2], status.relay.as_ref().unwrap());
@@ -68,7 +69,7 @@ fn up_runs_a_hub_two_servers_a_relay_and_a_cache_and_its_terminals_buy_at_any() 
     serials.extend((1..).zip(addresses(&status)).map(|(terminal, at)| buy(&data, at, terminal)));
     network.wait_for("the books", is_reported);
     network.audit();
-    let distinct: std::collections::BTreeSet<_> = serials.iter().collect();
+    let distinct: BTreeSet<_> = serials.iter().collect();
     assert_eq!(distinct.len(), 8, "{serials:?}");
 }
 
