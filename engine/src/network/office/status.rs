@@ -409,7 +409,8 @@ fn stock_of(hub: &LiveHub) -> Vec<StockStatus> {
             code: code.clone(),
             on_hand: position.on_hand,
             in_flight: position.in_flight,
-            recalling: position.recalling,
+            // Of a node below a server the hub calls nothing back.
+            recalling: if hub.parent(position.node).is_none() { position.recalling } else { 0 },
             low: position.levels.low(),
             target: position.levels.target(),
             high: position.levels.high(),

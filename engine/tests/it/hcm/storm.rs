@@ -3,6 +3,7 @@
 use super::relay::{OF, Street};
 use crate::support::process::{PATIENCE, Process};
 use engine::admin::KeyRow;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -149,6 +150,9 @@ fn storm(to: &Process, keys: &[KeyRow]) -> u32 {
 
 #[test]
 fn law_9_a_storm_of_terminals_at_a_relay_and_at_a_server_is_shed_fairly_and_all_are_in_soon() {
+    // Their connections have two ends, and this one is the tests'.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let street = Street::small(COMERS + 1, 1_000);
     let (own, comers) = street.keys.split_last().unwrap();
     street.server.await_terminal(own);
