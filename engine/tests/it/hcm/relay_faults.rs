@@ -14,7 +14,7 @@ fn law_1_2_4_kills_pauses_and_cuts_of_relay_and_server_in_mid_sale_lose_no_pin_a
     let wire = Proxy::start(street.links, Duration::ZERO);
     street.relay.end_at_once();
     street.relay = street.site.relay("kiosks", &[wire.address]);
-    let load = Load::start(&street.relay, &street.keys, OF);
+    let load = Load::start_paced(&street.relay, &street.keys, OF, REST);
     let mut dice = 0x9e37_79b9_u64;
     let mut moment = |least_ms: u64, more_ms: u64| {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -67,7 +67,7 @@ fn law_1_2_4_kills_pauses_and_cuts_of_relay_and_server_in_mid_sale_lose_no_pin_a
     street.server.kill();
     check_books(&street.site.data("server-1"), SMALL_SEGMENT_BYTES, &street.keys, &told);
     println!("{sold} PINs sold over a relay, none twice, none lost");
-    assert!(sold > 500, "only {sold} PINs were sold");
+    assert!((501..20_000).contains(&sold), "{sold} PINs were sold: all the time, and never all");
 }
 
 #[test]
@@ -108,3 +108,6 @@ fn a_relay_changes_to_another_server_when_its_own_is_gone_and_the_connections_st
     assert_ne!(till.welcome.seller, seller);
     till.sell(Attempt::First, 1, OF).unwrap();
 }
+
+/// After each sale of a till: some thousand sales a second would be all there is before the last fault.
+const REST: Duration = Duration::from_millis(4);
