@@ -515,7 +515,7 @@ mod tests {
         assert!(away.end_abroad(3, true) && !away.end_abroad(3, true), "it ends once");
         assert!(away.settleable().eq([1]) && away.open().eq([1, 3]), "what is unsettled is never known");
         // It came back before it was told: the seller has blocked what it had not sold.
-        away.welcome(&welcome(1, 2), 0, |_| 0, 5).unwrap();
+        away.welcome(&welcome(1, 4), 0, |_| 0, 5).unwrap();
         let blocked = Reply::Declined { sequence: 1, reason: DeclineReason::Blocked };
         assert!(matches!(away.handle_reply(correlation_of(1), &blocked, 6), Meaning::GivenUp));
     }

@@ -561,9 +561,9 @@ impl Standing {
             SellerStockStatus {
                 code: variety.code.clone(),
                 sellable: self.sellable(variety.id),
-                low: marks.map_or(0, |marks| marks.low()),
-                target: marks.map_or(0, |marks| marks.target()),
-                high: marks.map_or(0, |marks| marks.high()),
+                low: marks.map_or(0, Levels::low),
+                target: marks.map_or(0, Levels::target),
+                high: marks.map_or(0, Levels::high),
             }
         };
         self.registry().varieties().map(row).collect()
