@@ -158,6 +158,9 @@ fn m09_each_port_refuses_the_other_protocol_with_a_coded_error() {
     let said = introduction(Channel::Control, 1);
     let (mut handshake, hello) = LinkHandshake::start(&said, &[5; 32], &[6; 32], ToNode::bytes_max);
     let refused = handshake.receive(&answer(address, &hello)).unwrap_err();
+    // Each says the versions of its own protocol.
+    let (version_min, version_max) = (wire::frame::VERSION_MIN, wire::frame::VERSION_MAX);
+    let notice = wire::control::ErrorNotice { version_min, version_max, ..notice };
     assert_eq!(refused, wire::link::LinkError::Refused(notice));
     handle.stop();
     front.join().unwrap().unwrap();
