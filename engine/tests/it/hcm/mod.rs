@@ -1,7 +1,11 @@
 //! Host connection managers.
 
 mod cache;
+mod cache_faults;
 mod carried;
 mod networks;
+mod others;
 mod relay;
 mod relay_faults;
+mod storm;
+mod up;
