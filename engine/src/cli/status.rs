@@ -273,6 +273,7 @@ fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
     for below in &seller.below {
         let state = match below {
             BelowStatus { closed: true, .. } => "has left",
+            BelowStatus { lost: true, .. } => "lost",
             BelowStatus { linked: false, .. } => "away",
             BelowStatus { draining: true, .. } => "draining",
             _ => "connected",

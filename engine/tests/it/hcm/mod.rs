@@ -2,6 +2,7 @@
 
 mod cache;
 mod carried;
+mod lost;
 mod networks;
 mod relay;
 mod relay_faults;
