@@ -13,6 +13,7 @@ use memmap2::{Mmap, MmapMut};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
@@ -84,11 +85,12 @@ impl Disk for MappedDisk {
         self.install(&self.absolute(path), "create", |file| {
             // Written, not reserved: no store into the mapping can then lack a block. By pages, because the page cache
             // keeps what one write brought as one folio, and a single mapped store dirties all of its folio.
-            let mut at = 0;
+            let (mut at, mut trickle) = (0, Trickle::default());
             while at < size_bytes {
                 let length = (ZERO_PAGE.len() as u64).min(size_bytes - at);
                 file.write_all_at(&ZERO_PAGE[..length as usize], at)?;
                 at += length;
+                trickle.follow(file, at)?;
             }
             Ok(())
         })?;
@@ -120,16 +122,11 @@ impl Disk for MappedDisk {
 
     fn write(&self, path: &str, parts: &[&[u8]]) -> Result<(), DiskError> {
         let write = |file: &mut File| {
-            // What waits for the disk meanwhile, as the journal of a node that sells, then waits for a slice and not
-            // for the whole.
-            let mut unsynced = 0;
-            for slice in parts.iter().flat_map(|part| part.chunks(WRITE_BYTES)) {
-                if unsynced + slice.len() > WRITE_BYTES {
-                    file.sync_data()?;
-                    unsynced = 0;
-                }
+            let (mut at, mut trickle) = (0, Trickle::default());
+            for slice in parts.iter().flat_map(|part| part.chunks(SLICE_BYTES as usize)) {
                 file.write_all(slice)?;
-                unsynced += slice.len();
+                at += slice.len() as u64;
+                trickle.follow(file, at)?;
             }
             Ok(())
         };
@@ -357,6 +354,46 @@ fn fill_holes(file: &File, length: u64) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
 
+/// Sends a new file to the disk while it is written, one slice after another, so that what waits for the disk meanwhile, as
+/// the journal of a node that sells, waits for a slice and not for the whole. Nothing is durable before the file's sync,
+/// which then finds little left to do.
+#[derive(Default)]
+struct Trickle {
+    /// Up to here the disk has the file.
+    arrived: u64,
+    /// Up to here it is on its way.
+    sent: u64,
+}
+
+impl Trickle {
+    /// The file is written up to `end`.
+    fn follow(&mut self, file: &File, end: u64) -> io::Result<()> {
+        if end - self.sent < SLICE_BYTES {
+            return Ok(());
+        }
+        if self.arrived < self.sent {
+            write_back(file, self.arrived..self.sent, libc::SYNC_FILE_RANGE_WAIT_BEFORE)?;
+        }
+        write_back(file, self.sent..end, libc::SYNC_FILE_RANGE_WRITE)?;
+        (self.arrived, self.sent) = (self.sent, end);
+        Ok(())
+    }
+}
+
+/// Begins or awaits the writing of a part of a file, without making it durable. An error of the disk is told here or by the
+/// sync, so neither may be passed over; a system that cannot do this leaves all the work to the sync.
+fn write_back(file: &File, part: Range<u64>, what: libc::c_uint) -> io::Result<()> {
+    let offset = |at: u64| libc::off64_t::try_from(at).map_err(io::Error::other);
+    let (start, length) = (offset(part.start)?, offset(part.end - part.start)?);
+    // SAFETY: the descriptor is open as long as `file` is borrowed; no memory is passed.
+    let code = unsafe { libc::sync_file_range(file.as_raw_fd(), start, length, what) };
+    match io::Error::last_os_error() {
+        _ if code == 0 => Ok(()),
+        error if error.kind() == ErrorKind::Unsupported => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// The right to map a file for writing: a second region of it would alias the memory of the first.
 #[derive(Debug)]
 struct Ownership {
@@ -513,8 +550,8 @@ static LINES: [Line; LINES_MAX] = [const {
         name: [const { AtomicU8::new(0) }; NAME_BYTES_MAX],
     }
 }; LINES_MAX];
-/// Bytes that are written before they are synced.
-const WRITE_BYTES: usize = 512 << 10;
+/// Bytes of a new file that are on their way to the disk at a time.
+const SLICE_BYTES: u64 = 256 << 10;
 /// Files up to this size are read, not mapped.
 const SMALL_BYTES_MAX: u64 = 16 << 10;
 const LINES_MAX: usize = 4096;

@@ -43,9 +43,11 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// Records for which there is room when sales are refused.
     pub control_reserve_records: u32,
-    /// How many segments [`Upkeep`] keeps ready beyond the current one, at least 1; recycled ones beyond that are
-    /// removed.
+    /// How many segments [`Upkeep`] makes ready beyond the current one, at least 1.
     pub segments_ahead: usize,
+    /// How many recycled segments it keeps beyond those, so that a journal in steady use is written where it was written
+    /// before and nothing is zeroed; the rest is removed.
+    pub segments_spare: usize,
 }
 
 impl JournalOptions {
@@ -54,7 +56,13 @@ impl JournalOptions {
     pub fn with_segment_bytes(segment_bytes: u64) -> Self {
         let eighth = u32::try_from(segment_bytes / 8 / (2 * SLOT_BYTES as u64)).unwrap_or(u32::MAX);
         let control_reserve_records = CONTROL_RESERVE_RECORDS.min(eighth);
-        Self { segment_bytes, control_reserve_records, segments_ahead: SEGMENTS_AHEAD }
+        let (segments_ahead, segments_spare) = (SEGMENTS_AHEAD, SEGMENTS_SPARE);
+        Self { segment_bytes, control_reserve_records, segments_ahead, segments_spare }
+    }
+
+    /// How many segments beyond the current one are worth keeping.
+    fn segments_kept(&self) -> usize {
+        self.segments_ahead + self.segments_spare
     }
 }
 
@@ -316,3 +324,5 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 const CONTROL_RESERVE_RECORDS: u32 = 4096;
 const SEGMENTS_AHEAD: usize = 1;
+/// A checkpoint comes once in a segment's length, and sets one segment free.
+const SEGMENTS_SPARE: usize = 1;

@@ -43,7 +43,7 @@ impl<D: Disk> Upkeep<D> {
     }
 
     /// Gives up what lies below `position`, which must be both in a checkpoint and acknowledged by whoever keeps the
-    /// copy: its segments become future ones, or are removed when enough are ready. The current segment stays, and so
+    /// copy: its segments become future ones, or are removed when enough are ready and spare. The current segment stays, and so
     /// does the one that holds the byte before `position`, in which recovery begins.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl<D: Disk> Upkeep<D> {
             // Readers check this after they read, so it moves before the bytes change. Pairs with `JournalReader`.
             shared.oldest.store(number + 1, Release);
             let path = segment_path(number);
-            let done = if self.wants_segment() {
+            let done = if shared.lock_ready().len() < shared.options.segments_kept() {
                 let future = segment_path(files.next);
                 shared.disk.rename(&path, &future).and_then(|()| {
                     let region = shared.disk.open_region(&future)?;

@@ -1,6 +1,7 @@
 //! The connections of host connection managers to one worker, and which of its sessions each carries.
 
 use super::link::{CarryingArrival, CarryingLine, Fault, LinkOptions};
+use super::slots::Slots;
 use crate::ids::SellerId;
 use crate::limits::{CARRIED_SESSIONS_MAX, CARRIER_UNSENT_BYTES_MAX};
 use crate::link::Carrying;
@@ -8,19 +9,12 @@ use mio::event::Event;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-/// A manager's connections by key. A key names one connection for ever: slot in the low half, how often it was used in the
-/// high one.
+/// Managers' connections by key; a key names one connection for ever.
 #[derive(Default)]
 pub(super) struct Carriers {
-    slots: Vec<Slot>,
+    slots: Slots<Carrier>,
     /// Those that have something to send.
     touched: Vec<u64>,
-}
-
-#[derive(Default)]
-struct Slot {
-    uses: u32,
-    carrier: Option<Carrier>,
 }
 
 /// One manager's connection.
@@ -56,11 +50,7 @@ pub(super) enum NotOpened {
 impl Carriers {
     /// The slot that the next connection gets: what its socket is registered under.
     pub(super) fn next_slot(&mut self) -> usize {
-        let free = self.slots.iter().position(|slot| slot.carrier.is_none());
-        free.unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            self.slots.len() - 1
-        })
+        self.slots.next_slot()
     }
 
     /// Puts a connection into [`Carriers::next_slot`] and says to its manager who this is.
@@ -68,36 +58,30 @@ impl Carriers {
         let CarryingArrival { pipe, session, said, address } = *arrival;
         let mut line = CarryingLine::new(pipe, session, LinkOptions::default(), now_ms);
         line.send(Carrying::KIND, &carrying.encode());
-        let at = self.next_slot();
-        let slot = &mut self.slots[at];
-        slot.uses = slot.uses.wrapping_add(1);
         let (manager, sessions) = (said.node, HashMap::new());
-        slot.carrier = Some(Carrier { line, manager, address, sessions, last: None, is_touched: false });
-        let key = u64::from(slot.uses) << 32 | at as u64;
+        let carrier = Carrier { line, manager, address, sessions, last: None, is_touched: false };
+        let key = self.slots.insert(carrier);
         self.touch(key);
         key
     }
 
     pub(super) fn get(&mut self, key: u64) -> Option<&mut Carrier> {
-        let slot = self.slots.get_mut((key & 0xffff_ffff) as usize)?;
-        slot.carrier.as_mut().filter(|_| u64::from(slot.uses) == key >> 32)
+        self.slots.get_mut(key)
     }
 
     /// The key of the connection in a slot, if there is one.
     pub(super) fn key_at(&self, at: usize) -> Option<u64> {
-        let slot = self.slots.get(at)?;
-        slot.carrier.is_some().then(|| u64::from(slot.uses) << 32 | at as u64)
+        self.slots.key_at(at)
     }
 
     /// The key of a manager's connection, if it has one.
-    pub(super) fn of_manager(&mut self, manager: SellerId) -> Option<u64> {
-        let is_its = |slot: &Slot| slot.carrier.as_ref().is_some_and(|carrier| carrier.manager == manager);
-        self.key_at(self.slots.iter().position(is_its)?)
+    pub(super) fn of_manager(&self, manager: SellerId) -> Option<u64> {
+        self.slots.iter().find(|(_, carrier)| carrier.manager == manager).map(|(key, _)| key)
     }
 
     /// How many slots there are, used or not.
     pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots.slots()
     }
 
     /// What polling found of the connection in a slot.
@@ -114,14 +98,12 @@ impl Carriers {
 
     /// Whether one has something to take in, and may.
     pub(super) fn is_pressing(&self) -> bool {
-        let mut carriers = self.slots.iter().filter_map(|slot| slot.carrier.as_ref());
-        carriers.any(|carrier| carrier.line.is_ready() && carrier.may_read())
+        self.slots.iter().any(|(_, carrier)| carrier.line.is_ready() && carrier.may_read())
     }
 
     /// Takes a connection out.
     pub(super) fn remove(&mut self, key: u64) -> Option<Carrier> {
-        self.get(key)?;
-        self.slots[(key & 0xffff_ffff) as usize].carrier.take()
+        self.slots.remove(key)
     }
 
     /// Notes that a connection has something to send.
@@ -201,10 +183,11 @@ impl Carrier {
         self.sessions.get(&number).copied()
     }
 
-    /// Its handshake is made: this is the worker's session. False: it is over already.
-    pub(super) fn settle(&mut self, number: u32, key: u64) -> bool {
-        let place = self.sessions.get_mut(&number);
-        place.map(|place| *place = Place::Session(key)).is_some()
+    /// Its handshake is made: this is the worker's session, unless it is over already.
+    pub(super) fn settle(&mut self, number: u32, key: u64) {
+        if let Some(place) = self.sessions.get_mut(&number) {
+            *place = Place::Session(key);
+        }
     }
 
     /// The manager says that a session is over.

@@ -19,6 +19,7 @@ mod seats;
 mod session;
 mod sessions;
 mod settling;
+mod slots;
 mod stats;
 mod worker;
 

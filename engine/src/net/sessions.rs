@@ -4,6 +4,7 @@ use super::meddler::Meddler;
 use super::outbox::Outbox;
 use super::session::{Phase, Session};
 use super::settling::ABROAD;
+use super::slots::Slots;
 use super::stats::{Stats, count, uncount};
 use crate::ids::TerminalId;
 use crate::seller::{Asker, Replies};
@@ -12,10 +13,9 @@ use std::sync::Arc;
 use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_bye, encode_error};
 use wire::message::{Addresses, Reply};
 
-/// Sessions by key. A key names one session for ever: slot in the low half, how often it was used in the high one.
+/// Sessions by key; a key names one session for ever.
 pub(super) struct Sessions<M> {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Slots<Session>,
     by_terminal: HashMap<TerminalId, u64>,
     pub(super) outbox: Outbox,
     /// Sessions that have something to send.
@@ -28,17 +28,10 @@ pub(super) struct Sessions<M> {
     pub(super) meddler: M,
 }
 
-#[derive(Default)]
-struct Slot {
-    uses: u32,
-    session: Option<Session>,
-}
-
 impl<M> Sessions<M> {
     pub(super) fn new(stats: Arc<Stats>, meddler: M) -> Self {
         Self {
-            slots: Vec::new(),
-            free: Vec::new(),
+            slots: Slots::default(),
             by_terminal: HashMap::new(),
             outbox: Outbox::default(),
             touched: Vec::new(),
@@ -51,52 +44,37 @@ impl<M> Sessions<M> {
 
     /// The slot that the next session gets: what its socket is registered under.
     pub(super) fn next_slot(&mut self) -> usize {
-        if self.free.is_empty() {
-            self.free.push(u32::try_from(self.slots.len()).expect("connections are fewer"));
-            self.slots.push(Slot::default());
-        }
-        *self.free.last().expect("there is one") as usize
+        self.slots.next_slot()
     }
 
     /// Puts a session into [`Sessions::next_slot`].
     pub(super) fn insert(&mut self, session: Session) -> u64 {
-        let at = self.next_slot();
-        self.free.pop();
-        let slot = &mut self.slots[at];
-        slot.uses = slot.uses.wrapping_add(1);
-        slot.session = Some(session);
-        u64::from(slot.uses) << 32 | at as u64
+        self.slots.insert(session)
     }
 
     pub(super) fn session(&mut self, key: u64) -> Option<&mut Session> {
-        let slot = self.slots.get_mut((key & 0xffff_ffff) as usize)?;
-        slot.session.as_mut().filter(|_| u64::from(slot.uses) == key >> 32)
+        self.slots.get_mut(key)
     }
 
     /// The key of the session in a slot, if there is one.
     pub(super) fn key_at(&self, at: usize) -> Option<u64> {
-        let slot = self.slots.get(at)?;
-        slot.session.is_some().then(|| u64::from(slot.uses) << 32 | at as u64)
+        self.slots.key_at(at)
     }
 
     /// How many slots there are, used or not.
     pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots.slots()
     }
 
     /// Whether there is no session.
     pub(super) fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
+        self.slots.count() == 0
     }
 
     /// Ends a session and its connection.
     pub(super) fn remove(&mut self, key: u64) {
         self.leave(key);
-        if self.session(key).is_some() {
-            let at = key & 0xffff_ffff;
-            self.slots[at as usize].session = None;
-            self.free.push(at as u32);
-        }
+        self.slots.remove(key);
     }
 
     /// The session's first sealed frame has opened; returns the terminal's earlier session, if it had one.
@@ -183,11 +161,8 @@ impl<M> Sessions<M> {
 
     /// Encodes a reply; it leaves when its records are durable.
     pub(super) fn send(&mut self, key: u64, correlation: u16, reply: &Reply) {
-        let slot = self.slots.get_mut((key & 0xffff_ffff) as usize);
-        let Some(slot) = slot.filter(|slot| u64::from(slot.uses) == key >> 32) else { return };
-        let Some(session) = slot.session.as_mut().filter(|session| session.phase != Phase::Closing) else {
-            return;
-        };
+        let session = self.slots.get_mut(key).filter(|session| session.phase != Phase::Closing);
+        let Some(session) = session else { return };
         self.stats.count_reply(reply);
         session.waiting_bytes += self.outbox.push(key, |out| session.wire.send(correlation, reply, out));
     }
@@ -196,9 +171,7 @@ impl<M> Sessions<M> {
     pub(super) fn release(&mut self, durable: u64) {
         let Self { slots, outbox, touched, .. } = self;
         outbox.release(durable, |key, bytes| {
-            let slot = &mut slots[(key & 0xffff_ffff) as usize];
-            let session = slot.session.as_mut().filter(|_| u64::from(slot.uses) == key >> 32);
-            if let Some(session) = session {
+            if let Some(session) = slots.get_mut(key) {
                 session.waiting_bytes -= bytes.len();
                 // After the last words nothing is said.
                 if session.phase != Phase::Closing {

@@ -7,6 +7,7 @@ use super::terminal::{Carriage, Phase, Put, Terminal};
 use super::wheel::Wheel;
 use crate::limits::{LOGIN_MS_MAX, UNAUTHENTICATED_MAX, UNAUTHENTICATED_PER_SOURCE_MAX};
 use crate::net::front::source_of;
+use crate::net::slots::Slots;
 use mio::net::TcpStream;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +15,9 @@ use std::sync::Arc;
 use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_bye, encode_error};
 use wire::message::Addresses;
 
-/// Connections by key. A key names one for ever: its slot in the low half, how often that was used in the high one.
+/// Connections by key; a key names one for ever.
 pub(super) struct Terminals {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Slots<Terminal>,
     by_source: HashMap<IpAddr, Source>,
     /// Connections that no server has answered yet.
     unknown: usize,
@@ -27,12 +27,6 @@ pub(super) struct Terminals {
     pub(super) pool: Pool,
     limits: RelayLimits,
     pub(super) stats: Arc<RelayStats>,
-}
-
-#[derive(Default)]
-struct Slot {
-    uses: u32,
-    terminal: Option<Terminal>,
 }
 
 /// How many connections come from one place.
@@ -59,8 +53,7 @@ pub(super) enum Delivered {
 impl Terminals {
     pub(super) fn new(limits: RelayLimits, stats: Arc<RelayStats>, now_ms: u64) -> Self {
         Self {
-            slots: Vec::new(),
-            free: Vec::new(),
+            slots: Slots::default(),
             by_source: HashMap::new(),
             unknown: 0,
             ready: VecDeque::new(),
@@ -73,7 +66,7 @@ impl Terminals {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.count()
     }
 
     /// Whether so many are unknown that more have to wait in the kernel.
@@ -83,11 +76,7 @@ impl Terminals {
 
     /// The slot that the next connection gets: what its socket is registered under.
     pub(super) fn next_slot(&mut self) -> usize {
-        if self.free.is_empty() {
-            self.free.push(u32::try_from(self.slots.len()).expect("connections are fewer"));
-            self.slots.push(Slot::default());
-        }
-        *self.free.last().expect("there is one") as usize
+        self.slots.next_slot()
     }
 
     /// Whether another connection may come from there.
@@ -102,16 +91,11 @@ impl Terminals {
 
     /// Puts a connection into [`Terminals::next_slot`].
     pub(super) fn insert(&mut self, stream: TcpStream, address: SocketAddr, now_ms: u64) {
-        let at = self.next_slot();
-        self.free.pop();
         let source = self.by_source.entry(source_of(address)).or_default();
         source.all += 1;
         source.unknown += 1;
         self.unknown += 1;
-        let slot = &mut self.slots[at];
-        slot.uses = slot.uses.wrapping_add(1);
-        let key = u64::from(slot.uses) << 32 | at as u64;
-        slot.terminal = Some(Terminal::new(stream, address, now_ms));
+        let key = self.slots.insert(Terminal::new(stream, address, now_ms));
         add(&self.stats.accepted, 1);
         add(&self.stats.connections, 1);
         self.arm(key);
@@ -119,27 +103,23 @@ impl Terminals {
     }
 
     pub(super) fn get(&mut self, key: u64) -> Option<&mut Terminal> {
-        let slot = self.slots.get_mut((key & 0xffff_ffff) as usize)?;
-        slot.terminal.as_mut().filter(|_| u64::from(slot.uses) == key >> 32)
+        self.slots.get_mut(key)
     }
 
     /// A connection, and the buffers that it may need.
     pub(super) fn get_with_pool(&mut self, key: u64) -> Option<(&mut Terminal, &mut Pool)> {
         let Self { slots, pool, .. } = self;
-        let slot = slots.get_mut((key & 0xffff_ffff) as usize)?;
-        let terminal = slot.terminal.as_mut().filter(|_| u64::from(slot.uses) == key >> 32)?;
-        Some((terminal, pool))
+        Some((slots.get_mut(key)?, pool))
     }
 
     /// The key of the connection in a slot, if there is one.
     pub(super) fn key_at(&self, at: usize) -> Option<u64> {
-        let slot = self.slots.get(at)?;
-        slot.terminal.is_some().then(|| u64::from(slot.uses) << 32 | at as u64)
+        self.slots.key_at(at)
     }
 
     /// How many slots there are, used or not.
     pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots.slots()
     }
 
     /// Notes that a connection may have something to read.
@@ -337,9 +317,7 @@ impl Terminals {
         let (terminal, pool) = self.get_with_pool(key)?;
         terminal.give_back(pool);
         let (source, is_known) = (source_of(terminal.address), terminal.is_known);
-        let at = key & 0xffff_ffff;
-        self.slots[at as usize].terminal = None;
-        self.free.push(at as u32);
+        self.slots.remove(key);
         subtract(&self.stats.connections, 1);
         self.unknown -= usize::from(!is_known);
         if let Some(count) = self.by_source.get_mut(&source) {
