@@ -342,6 +342,10 @@ impl<D: Disk> Steward<D> {
             let shelf =
                 steward.open_shelf(holding.span, holding.generation, (holding.given, holding.refused))?;
             let is_from_lost = steward.is_lost_below(holding.from);
+            if is_from_lost {
+                // Also what is in a transfer upstream that may yet be refused.
+                steward.segments.set_unsellable(&shelf);
+            }
             for &(start, end) in holding.in_stock().intervals() {
                 if is_from_lost {
                     steward.send_up(&shelf, Span { start, end, ..holding.span });
