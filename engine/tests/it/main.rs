@@ -6,6 +6,7 @@ mod damage;
 mod durable;
 mod faults;
 mod full;
+mod fuzz;
 mod hcm;
 mod hostile;
 mod killed;
