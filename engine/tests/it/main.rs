@@ -1,6 +1,7 @@
 //! Tests of the engine from outside.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
+mod chaos;
 mod command_line;
 mod damage;
 mod durable;

@@ -30,11 +30,16 @@ pub(crate) struct Load {
 impl Load {
     /// Each of these terminals buys one variety, again and again.
     pub(crate) fn start(network: &Process, keys: &[KeyRow], of: (u32, u64)) -> Self {
+        Self::paced(network, keys, of, Duration::ZERO)
+    }
+
+    /// The same with a pause after each sale.
+    pub(crate) fn paced(network: &Process, keys: &[KeyRow], of: (u32, u64), pause: Duration) -> Self {
         let address = Arc::new(Mutex::new(network.address));
         let over = Arc::new(AtomicBool::new(false));
         let till = |key: KeyRow| {
             let (address, over) = (address.clone(), over.clone());
-            thread::spawn(move || run_till(&key, &address, &over, of))
+            thread::spawn(move || run_till(&key, &address, &over, of, pause))
         };
         let tills = keys.iter().cloned().map(till).collect();
         Self { address, over, tills }
@@ -65,7 +70,13 @@ pub(crate) struct Told {
     unconfirmed: Option<u64>,
 }
 
-fn run_till(key: &KeyRow, address: &Mutex<SocketAddr>, over: &AtomicBool, of: (u32, u64)) -> Told {
+fn run_till(
+    key: &KeyRow,
+    address: &Mutex<SocketAddr>,
+    over: &AtomicBool,
+    of: (u32, u64),
+    pause: Duration,
+) -> Told {
     let mut told = Told::default();
     let mut till: Option<Till> = None;
     while !over.load(Ordering::Relaxed) || told.asking != 0 {
@@ -81,7 +92,10 @@ fn run_till(key: &KeyRow, address: &Mutex<SocketAddr>, over: &AtomicBool, of: (u
             continue;
         };
         till = match step(connected, &mut told, of) {
-            Ok(()) => continue,
+            Ok(()) => {
+                thread::sleep(pause);
+                continue;
+            }
             // The connection stays, the session does not.
             Err(Lost::Bye(bye)) if bye.reason == ByeReason::Renew => till.and_then(|till| {
                 thread::sleep(Duration::from_millis(u64::from(bye.wait_ms) * 3 / 2));
@@ -160,7 +174,12 @@ pub(crate) fn check_live(network: &Process, keys: &[KeyRow], told: &[Told], of: 
 
 /// The files alone say the same, read without the program that wrote them running. `segment_bytes` is the journal's.
 pub(crate) fn check_books(data: &Path, segment_bytes: u64, keys: &[KeyRow], told: &[Told]) {
-    let lock = DirLock::acquire(data.join("server-1")).unwrap();
+    check_books_of(&data.join("server-1"), segment_bytes, keys, told);
+}
+
+/// The same for the seller whose directory this is.
+pub(crate) fn check_books_of(seller: &Path, segment_bytes: u64, keys: &[KeyRow], told: &[Told]) {
+    let lock = DirLock::acquire(seller.to_owned()).unwrap();
     let disk = Arc::new(MappedDisk::open(&lock, "").unwrap());
     let (mut books, _journal) =
         Bookkeeper::recover(disk, JournalOptions::with_segment_bytes(segment_bytes), u64::MAX).unwrap();
