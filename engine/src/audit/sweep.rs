@@ -73,7 +73,8 @@ pub(super) fn sweep(hub: &HubBooks, sellers: &[SellerBooks]) -> Report {
             claims.push((returned.span.start, returned.span.end, Claim::Returned(returned.seller.0)));
         }
     }
-    for doubt in &hub.doubts {
+    // What was written off at a lost node and has come back to its server is in stock there until the hub takes it.
+    for doubt in hub.doubts.iter().filter(|doubt| hub.lost.contains_key(&doubt.seller)) {
         let claim = if doubt.is_written_off { Claim::WrittenOff } else { Claim::InDoubt(doubt.seller.0) };
         blocks.entry(doubt.span.block).or_default().claims.push((doubt.span.start, doubt.span.end, claim));
     }
@@ -235,15 +236,26 @@ fn judge(
     *tally.column(place) += u64::from(end - start);
 }
 
-/// Leaves out what a lost seller's books say of what is in doubt: what it says it sold or withdrew stays, and is one place too
-/// many.
+/// Leaves out what a lost seller's books say of what is in doubt, and what was said to have been given to it: what it says it sold or
+/// withdrew stays, and is one place too many.
 fn without_doubted(claims: &[Claim], lost: &Lost) -> Vec<Claim> {
-    let is_doubted = claims.iter().any(|claim| matches!(claim, Claim::InDoubt(_) | Claim::WrittenOff));
+    if !claims.iter().any(|claim| matches!(claim, Claim::InDoubt(_) | Claim::WrittenOff)) {
+        return claims.to_vec();
+    }
+    let is_lost = |seller: u32| lost.contains_key(&seller);
+    // It was given to a server, which passed it on to a lost one.
+    let passed = |server: u32| {
+        claims.iter().any(|claim| match *claim {
+            Claim::Passed(by, to, _) | Claim::PassedInTransfer(by, to) => by == server && is_lost(to),
+            _ => false,
+        })
+    };
     let stays = |claim: &&Claim| match **claim {
-        Claim::Stock(seller, ..)
-        | Claim::Returning(seller, ..)
-        | Claim::Taken(seller, _)
-        | Claim::InTransfer(seller) => !is_doubted || !lost.contains_key(&seller),
+        Claim::Stock(seller, ..) | Claim::Returning(seller, ..) | Claim::InTransfer(seller) => {
+            !is_lost(seller)
+        }
+        Claim::Taken(seller, _) => !is_lost(seller) && !passed(seller),
+        Claim::Passed(_, to, _) | Claim::PassedInTransfer(_, to) => !is_lost(to),
         _ => true,
     };
     claims.iter().filter(stays).copied().collect()

@@ -332,6 +332,7 @@ fn seller_text(seller: &SellerStatus, hub: Option<&HubStatus>, now_ms: u64) -> S
     for below in &seller.below {
         let state = match below {
             BelowStatus { closed: true, .. } => "has left",
+            BelowStatus { lost: true, .. } => "lost",
             BelowStatus { linked: false, .. } => "away",
             BelowStatus { draining: true, .. } => "draining",
             _ => "connected",

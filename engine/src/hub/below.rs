@@ -39,16 +39,19 @@ impl<S: Store, D: Disk> Hub<S, D> {
         Ok(())
     }
 
-    /// Whether all nodes below one have left.
-    pub(super) fn check_childless(&self, server: SellerId) -> Result<(), CommandError> {
-        let mut below = self.nodes.values().filter(|node| node.below == Some(server));
-        match below.find(|node| !matches!(node.fate, Fate::Closed { .. })) {
-            None => Ok(()),
-            Some(child) => {
-                let name = self.nodes.get(&server).map_or_else(String::new, |live| live.name.clone());
-                Err(CommandError::NodeHasChildren { name, child: child.name.clone() })
-            }
+    /// Whether this holds of all nodes below one.
+    pub(super) fn check_below(
+        &self,
+        server: SellerId,
+        holds: impl Fn(&super::node::Node) -> bool,
+    ) -> Result<(), CommandError> {
+        let others = self.nodes.values().filter(|node| node.below == Some(server) && !holds(node));
+        let others: Vec<_> = others.map(|node| node.name.as_str()).collect();
+        if others.is_empty() {
+            return Ok(());
         }
+        let name = self.nodes.get(&server).map_or_else(String::new, |live| live.name.clone());
+        Err(CommandError::NodeHasChildren { name, children: others.join(", ") })
     }
 
     /// What a server is told of the nodes below it; `None` if there never was one.
@@ -59,13 +62,14 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let mut children = Vec::new();
         for node in self.nodes.values().filter(|node| node.below == Some(server)) {
             let key = super::node::unwrap_node_key(&self.keys, node.seller, &node.wrapped_key)?;
-            let standing = match node.fate {
-                Fate::Closed { .. } => ChildStanding::Closed,
-                _ if node.drain.is_some() => ChildStanding::Draining,
-                _ => ChildStanding::Member,
+            let (standing, given) = match node.fate {
+                Fate::Closed { .. } => (ChildStanding::Closed, 0),
+                Fate::Lost { given, .. } => (ChildStanding::Lost, given),
+                Fate::Member if node.drain.is_some() => (ChildStanding::Draining, 0),
+                Fate::Member => (ChildStanding::Member, 0),
             };
             let (key, name) = (TerminalKey::new(*key), node.name.clone());
-            children.push(Child { node: node.seller, name, key, standing });
+            children.push(Child { node: node.seller, name, key, standing, given });
         }
         Ok((!children.is_empty()).then(|| ToNode::Children(Arc::new(children))))
     }

@@ -292,16 +292,19 @@ pub enum CommandError {
          `pinwheel stop` [node_unfinished]"
     )]
     NodeUnfinished(String),
-    /// A node below a server has no nodes below it, and cannot be declared lost.
-    #[error("{0} is below a server: it can have no node below it, and cannot be declared lost [node_below]")]
+    /// A node below a server has no nodes below it.
+    #[error("{0} is below a server: it can have no node below it [node_below]")]
     NodeBelow(String),
-    /// Nodes below a node have not left.
-    #[error("{child} is below {name}: drain, stop and close it first [node_has_children]")]
+    /// Nodes below a node have not left, and are not lost.
+    #[error(
+        "below {name} there are {children}: first drain, stop and close them, or declare them lost and settle what is in \
+         doubt there [node_has_children]"
+    )]
     NodeHasChildren {
         /// Which.
         name: String,
-        /// One of the nodes below it.
-        child: String,
+        /// Their names.
+        children: String,
     },
     /// A node still holds stock, as far as the hub knows.
     #[error("{name} still holds {pins} PINs, or a transfer to it is open [node_holds]")]
@@ -350,15 +353,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.tell_parent(node)?;
                 done
             }
-            Command::Lose { node, spent } => self.lose_node(node, &spent),
+            Command::Lose { node, spent } => self.lose_node(node, &spent)?,
             Command::WriteOff { node, variety, spans, note } => {
                 self.write_off(node, variety, spans.as_deref(), &note)
             }
-            Command::CloseNode { node, spent } => {
-                let done = self.close_node(node, &spent);
-                self.tell_parent(node)?;
-                done
-            }
+            Command::CloseNode { node, spent } => self.close_node(node, &spent)?,
             Command::DrainHub { on } => Ok(self.drain_hub(on)),
         };
         self.stage(Output::Done { ticket, result });

@@ -93,7 +93,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let open: u64 = live.givers.iter().flat_map(Giver::open).map(|fact| u64::from(fact.span.len())).sum();
         let returning: u64 = live.taker.arriving().map(|offer| u64::from(offer.span.len())).sum();
         let on_hand = live.on_hand_in_all();
-        let below: Vec<_> = self.nodes.values().filter(|child| child.below == Some(node)).collect();
+        let is_there = |child: &&Node| child.greeted || child.fate == Fate::Member;
+        let below = self.nodes.values().filter(|child| child.below == Some(node));
+        let below: Vec<_> = below.filter(is_there).collect();
         let on_hand_below: u64 = below.iter().map(|child| child.on_hand_in_all()).sum();
         let left = open + returning + on_hand + on_hand_below;
         // One below a server has nothing to offer again here.

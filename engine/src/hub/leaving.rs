@@ -3,8 +3,8 @@
 
 use super::books::{Change, Fate};
 use super::commands::{CommandError, Done};
-use super::doubts::Spent;
-use super::{Hub, Output, Store};
+use super::doubts::{DoubtState, Spent};
+use super::{Hub, HubError, Output, Store};
 use crate::disk::Disk;
 use crate::ids::SellerId;
 use crate::link::ToNode;
@@ -22,22 +22,31 @@ impl<S: Store, D: Disk> Hub<S, D> {
     }
 
     /// An operator closes the record of a node. `spent` is what its archive comes to, read to its end.
-    pub(super) fn close_node(&mut self, node: SellerId, spent: &Spent) -> Result<Done, CommandError> {
-        self.check_closable(node)?;
-        self.check_spent(node, spent)?;
-        let held = self.spans_held(node, spent);
+    pub(super) fn close_node(
+        &mut self,
+        node: SellerId,
+        spent: &Spent,
+    ) -> Result<Result<Done, CommandError>, HubError> {
+        if let Err(error) = self.check_closable(node).and_then(|()| self.check_spent(node, spent)) {
+            return Ok(Err(error));
+        }
+        let held = match self.spans_held(node, spent)? {
+            Ok(held) => held,
+            Err(error) => return Ok(Err(error)),
+        };
         let at_ms = self.now_ms;
         let live = self.nodes.get_mut(&node).expect("it was looked up");
         let open = live.givers.iter().any(|giver| giver.open_count() > 0);
         if open || !held.is_empty() {
             let pins = held.iter().map(|span| u64::from(span.len())).sum();
-            return Err(CommandError::NodeHolds { name: live.name.clone(), pins });
+            return Ok(Err(CommandError::NodeHolds { name: live.name.clone(), pins }));
         }
         live.fate = Fate::Closed { at_ms };
         live.drain = None;
         let row = live.row();
         self.change(Change::Node(row));
-        Ok(Done::State)
+        self.tell_parent(node)?;
+        Ok(Ok(Done::State))
     }
 
     /// Whether the record of a node may be closed, if it holds nothing.
@@ -45,7 +54,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// # Errors
     /// [`CommandError`]: which condition it lacks.
     pub fn check_closable(&self, node: SellerId) -> Result<(), CommandError> {
-        self.check_childless(node)?;
+        self.check_below(node, |child| match child.fate {
+            Fate::Closed { .. } => true,
+            // Its late journal would have to come through this one.
+            Fate::Lost { .. } => self.doubts_of(child.seller).all(|row| row.state != DoubtState::InDoubt),
+            Fate::Member => false,
+        })?;
         let live = self.nodes.get(&node).ok_or(CommandError::NoSuchNode(node))?;
         let name = || live.name.clone();
         match live.fate {

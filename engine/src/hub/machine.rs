@@ -106,6 +106,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
             let open = open.remove(&row.seller).unwrap_or_default();
             nodes.insert(row.seller, Node::load(row, open, &*disk, &keys)?);
         }
+        for node in books.nodes.values().filter(|node| matches!(node.fate, Fate::Lost { .. })) {
+            if let Some(server) = node.below.and_then(|server| nodes.get_mut(&server)) {
+                server.has_lost_below = true;
+            }
+        }
         let shelf = Shelf::new(&books);
         let changes = sales::count_archives(&*disk, &books)?;
         changes.iter().for_each(|change| books.apply(change));
@@ -577,7 +582,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// Writes what came of the nodes' journals to their archives.
     fn append_journals(&mut self) -> Result<(), HubError> {
-        let mut counts = Vec::new();
+        let (mut counts, mut grown) = (Vec::new(), Vec::new());
         for node in self.nodes.values_mut() {
             let length: u64 = node.journal.iter().map(|range| range.len() as u64).sum();
             if length > 0 && self.now_ms >= node.archive_after_ms {
@@ -587,8 +592,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
                         node.journal_acked += length;
                         node.journal.clear();
                         let late = std::mem::take(&mut node.late);
-                        if let Fate::Lost { given, .. } = &mut node.fate {
-                            *given = late.given.max(*given);
+                        if let Fate::Lost { given, .. } = &mut node.fate
+                            && late.given > *given
+                        {
+                            *given = late.given;
+                            grown.push(node.seller);
                         }
                         counts.push((node.seller, std::mem::take(&mut node.sales), late, node.journal_acked));
                         let change = Change::Node(node.row());
@@ -613,6 +621,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
         for (node, count, late, position) in counts {
             self.count_sales(node, &count, position);
             self.settle_late(node, &late);
+        }
+        // Their servers take nothing from them that the archive does not tell of.
+        for node in grown {
+            self.tell_parent(node)?;
         }
         Ok(())
     }

@@ -76,8 +76,10 @@ pub(super) struct Node {
     pub(super) journal: Vec<Bytes>,
     /// What they say of sales.
     pub(super) sales: Count,
-    /// What they say of what is in doubt, if it is lost.
+    /// What they say of what is in doubt, if it is lost, or a node below it is.
     pub(super) late: Late,
+    /// Whether a node below it was declared lost.
+    pub(super) has_lost_below: bool,
     /// Where the journal stands after them.
     pub(super) journal_chain: Chain,
     /// Whether a range came that is not answered yet.
@@ -200,6 +202,7 @@ impl Node {
             journal: Vec::new(),
             sales: Count::default(),
             late: Late::default(),
+            has_lost_below: false,
             journal_heard: false,
             archive_after_ms: 0,
         })
@@ -329,12 +332,14 @@ impl Node {
         if held >= JOURNAL_BYTES_MAX || bytes.is_empty() || !matches!(gap, Some(0 | SLOT_BYTES)) {
             return Ok(());
         }
-        let is_lost = matches!(self.fate, Fate::Lost { .. });
+        let may_settle = self.has_lost_below || matches!(self.fate, Fate::Lost { .. });
         let (sales, late) = (&mut self.sales, &mut self.late);
         self.journal_chain.admit_range(Position(from), bytes, &mut |_, record| {
             sales.add(record);
-            if is_lost {
+            if may_settle {
                 late.add(record);
+            } else {
+                late.add_below(record);
             }
         })?;
         if gap == Some(SLOT_BYTES) {

@@ -84,8 +84,8 @@ impl Writer {
         children.iter().fold(self.u32(count), |to, child| {
             let name = child.name.as_bytes();
             let length = u8::try_from(name.len()).expect("a node's name is short");
-            let to = to.u32(child.node.0).u8(child.standing as u8).bytes(child.key.expose());
-            to.u8(length).bytes(name)
+            let to = to.u32(child.node.0).u8(child.standing as u8).u64(child.given);
+            to.bytes(child.key.expose()).u8(length).bytes(name)
         })
     }
 
@@ -221,6 +221,7 @@ impl Reader {
             let node = SellerId(self.u32()?);
             let standing = ChildStanding::from_byte(self.u8()?);
             let standing = standing.ok_or(NotUnderstood("a node's standing is unknown"))?;
+            let given = self.u64()?;
             let key = TerminalKey::new(self.array()?);
             let length = usize::from(self.u8()?);
             if length > self.rest.len() {
@@ -228,7 +229,7 @@ impl Reader {
             }
             let name = String::from_utf8(self.rest.split_to(length).to_vec());
             let name = name.map_err(|_| NotUnderstood("a node's name is no text"))?;
-            children.push(Child { node, name, key, standing });
+            children.push(Child { node, name, key, standing, given });
         }
         Ok(children)
     }

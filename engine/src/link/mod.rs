@@ -346,6 +346,9 @@ pub struct Child {
     pub key: TerminalKey,
     /// How the hub sees it.
     pub standing: ChildStanding,
+    /// The highest number of a transfer from it that the hub's copy of its journal tells of, if it was declared lost; 0: none, or
+    /// it was not.
+    pub given: u64,
 }
 
 /// How the hub sees a node below a server.
@@ -359,13 +362,22 @@ pub enum ChildStanding {
     Draining = 1,
     /// It has left: it has no link any more.
     Closed = 2,
+    /// It was declared lost: it hands in its journal and gives back what it has, and gets nothing.
+    Lost = 3,
 }
 
 impl ChildStanding {
     /// The standing that a byte stands for.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Member, Self::Draining, Self::Closed].into_iter().find(|known| *known as u8 == byte)
+        let known = [Self::Member, Self::Draining, Self::Closed, Self::Lost];
+        known.into_iter().find(|known| *known as u8 == byte)
+    }
+
+    /// Whether the node gives all it has back, and gets nothing.
+    #[must_use]
+    pub fn is_leaving(self) -> bool {
+        matches!(self, Self::Draining | Self::Lost)
     }
 }
 

@@ -1,13 +1,13 @@
 //! The thread that answers for sellers that are lost or have left: it reads their archives, which takes its time.
 
 use super::hub::HubHandle;
-use super::office::SequenceAnswer;
+use super::office::{NotDone, SequenceAnswer};
 use super::{Failure, Office, spawn};
 use crate::ids::SellerId;
 use crate::link::{Asked, Told};
 use crossbeam::channel::Receiver;
 use std::thread::JoinHandle;
-use wire::message::SequenceState;
+use wire::message::{SequenceState, SettleAction};
 use wire::settlement::SoldBox;
 
 /// A question of a node's about a sequence of such a seller.
@@ -28,8 +28,9 @@ pub(super) fn start(
     let hub = hub.teller();
     spawn("answering", fatal, move || {
         for ArchiveQuestion { node, question, seller, asked } in questions {
-            let told = match office.answer(seller, asked.vend) {
-                Ok(answer) => told(answer),
+            let answered = office.answer(seller, asked.vend).map(told);
+            let told = match answered.and_then(|told| with_pin(&office, seller, &asked, told)) {
+                Ok(told) => told,
                 Err(error) => {
                     tracing::warn!(seller = seller.0, "a question about its sequences is in doubt: {error}");
                     Told::IN_DOUBT
@@ -41,7 +42,16 @@ pub(super) fn start(
     })
 }
 
-/// What the archive says. A PIN is not handed out from there.
+/// Adds the PIN, if it was sold and not voided, and is asked for.
+fn with_pin(office: &Office, seller: SellerId, asked: &Asked, told: Told) -> Result<Told, NotDone> {
+    let was_sold = matches!(told.state, SequenceState::Sold | SequenceState::Confirmed);
+    if !was_sold || asked.action != SettleAction::Pin {
+        return Ok(told);
+    }
+    Ok(Told { sealed: office.sold_again(seller, asked, told.reference)?, ..told })
+}
+
+/// What the archive says.
 fn told(answer: SequenceAnswer) -> Told {
     let (state, reference) = match answer {
         SequenceAnswer::AskSeller => (SequenceState::InDoubt, 0),

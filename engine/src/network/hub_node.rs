@@ -101,14 +101,14 @@ pub(super) fn start(
 }
 
 impl HubDesk {
-    /// Shows the books of a node as its archive tells them, up to `acked`, which is durable there.
+    /// Shows the books of a node as its archive tells them, at least up to `acked`, which is durable there, and says up to where.
     ///
     /// The first look reads the whole archive; the next goes on from there.
     pub(super) fn with_archive<T>(
         &self,
         node: SellerId,
         acked: Position,
-        look: impl FnOnce(&Ledger) -> T,
+        look: impl FnOnce(Position, &Ledger) -> T,
     ) -> Result<T, HubError> {
         let mut folds = self.folds.lock().unwrap_or_else(PoisonError::into_inner);
         let fold = folds.entry(node).or_default();
@@ -128,7 +128,7 @@ impl HubDesk {
             }
             fold.position = shipment.end.0;
         }
-        Ok(look(&fold.ledger))
+        Ok(look(Position(fold.position), &fold.ledger))
     }
 }
 

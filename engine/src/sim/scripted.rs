@@ -5,6 +5,7 @@ mod away;
 mod below;
 mod drains;
 mod lost;
+mod lost_below;
 mod moves;
 
 use super::site::Site;
@@ -12,7 +13,7 @@ use super::{Dice, Oracle, add_variety, command, deliver, load_hub};
 use crate::audit::audit;
 use crate::disk::heap::HeapDisk;
 use crate::hub::books::{MoveRow, Way};
-use crate::hub::{Command, Done, Hub, MemoryStore, Output, Terminals};
+use crate::hub::{Command, CommandError, Done, Hub, MemoryStore, Output, Terminals};
 use crate::ids::{KeyEpoch, PinId, SellerId, TerminalId, VarietyId};
 use crate::intake::HeapFingerprints;
 use crate::link::{ToHub, ToNode};
@@ -133,7 +134,7 @@ impl Net {
         let dice = &mut self.dice;
         let mut random = |bytes: &mut [u8]| bytes.copy_from_slice(&dice.bytes()[..bytes.len()]);
         self.hub.handle_command(1, command, self.now.unix_ms, &mut random).unwrap();
-        self.commit();
+        self.commit().into_iter().for_each(|done| _ = done.unwrap());
     }
 
     fn drain(&mut self, site: usize, on: bool) {
@@ -141,7 +142,9 @@ impl Net {
         self.order(Command::Drain { node, on });
     }
 
-    fn commit(&mut self) {
+    /// What came of commands.
+    fn commit(&mut self) -> Vec<Result<Done, CommandError>> {
+        let mut results = Vec::new();
         self.hub.commit().unwrap();
         while let Some(output) = self.hub.poll_output() {
             match output {
@@ -155,10 +158,11 @@ impl Net {
                     self.sites[site].to_node.push_back(message);
                 }
                 Output::Close { node, fault } => panic!("{node:?} broke the protocol: {fault}"),
-                Output::Done { result, .. } => _ = result.unwrap(),
+                Output::Done { result, .. } => results.push(result),
                 Output::Alarm(_) | Output::PlaceOrder { .. } | Output::AnswerFor { .. } => {}
             }
         }
+        results
     }
 
     /// Everybody does a little, and every message arrives. Whether anything but reports was said.

@@ -76,6 +76,8 @@ pub struct Steward<D: Disk> {
     giver: Giver,
     /// The nodes below.
     children: Children,
+    /// What lost nodes below gave back: it is for upstream alone, which knows what may be sold of it.
+    upward: VecDeque<(Arc<Shelf<Content<D>>>, Span)>,
     /// What upstream has called back and has not been told the end of.
     recalls: VecDeque<Recalling>,
     /// Whether the node belongs to the network.
@@ -308,6 +310,7 @@ impl<D: Disk> Steward<D> {
             takers: [taker(Stream::Bulk), taker(Stream::Urgent)],
             giver,
             children: Children::new(ledger),
+            upward: VecDeque::new(),
             recalls: VecDeque::new(),
             place,
             place_unstored: false,
@@ -338,8 +341,17 @@ impl<D: Disk> Steward<D> {
         for holding in ledger.inventory.holdings() {
             let shelf =
                 steward.open_shelf(holding.span, holding.generation, (holding.given, holding.refused))?;
+            let is_from_lost = steward.is_lost_below(holding.from);
+            if is_from_lost {
+                // Also what is in a transfer upstream that may yet be refused.
+                steward.segments.set_unsellable(&shelf);
+            }
             for &(start, end) in holding.in_stock().intervals() {
-                steward.stock(&shelf, start, end);
+                if is_from_lost {
+                    steward.send_up(&shelf, Span { start, end, ..holding.span });
+                } else {
+                    steward.stock(&shelf, start, end);
+                }
             }
         }
         if place != NodePlace::Member {

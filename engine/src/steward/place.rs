@@ -104,6 +104,7 @@ impl<D: Disk> Steward<D> {
         let is_arriving = self.takers.iter().any(|taker| Taker::arriving(taker).next().is_some());
         let is_empty_below = self.open_below() == 0 && self.children_are_empty();
         let is_at_rest = self.unmade.is_empty() && self.recorded.is_empty() && self.giver.open_count() == 0;
+        let left = left + self.upward.len() as u64;
         self.link == Link::Ready && self.draining && left == 0 && !is_arriving && is_at_rest && is_empty_below
     }
 

@@ -24,8 +24,8 @@ impl<D: Disk> Steward<D> {
         let registry = Arc::clone(self.registry.current());
         let stock = registry.varieties().map(|variety| self.stock_of(variety.id, now)).collect();
         if self.link == Link::Ready {
-            let (journal_end, returns_open) =
-                (self.journal_end, (self.giver.open_count() + self.open_below()) as u32);
+            let returns_open = self.giver.open_count() + self.upward.len() + self.open_below();
+            let (journal_end, returns_open) = (self.journal_end, returns_open as u32);
             self.send(ToHub::Report(Report { journal_end, returns_open, stock }));
         }
     }

@@ -63,6 +63,10 @@ impl<D: Disk> Steward<D> {
     pub(super) fn give_back(&mut self) {
         // A record that waits for room in the journal holds up all further ones.
         while self.giver.has_room() && self.unmade.is_empty() {
+            if let Some((shelf, span)) = self.upward.pop_front() {
+                self.give_up(&shelf, span, 0);
+                continue;
+            }
             let recall = self.recalls.iter().find(|recall| recall.left > 0).copied();
             let cut = match recall {
                 Some(Recalling { variety, left, .. }) => self.cut(variety, left),
@@ -80,10 +84,21 @@ impl<D: Disk> Steward<D> {
                 recall.cut += span.len();
             });
             self.sales.handle_cut(shelf.variety, u64::from(span.len()));
-            let generation = self.segments.next_generation(&shelf);
-            self.giver.give(span, generation, shelf.variety, request);
-            self.run_giver_records();
+            self.give_up(&shelf, span, request);
         }
+    }
+
+    /// What came from a lost node below goes on to upstream, and is never sold here: it may have been written off.
+    pub(super) fn send_up(&mut self, shelf: &Arc<Shelf<Content<D>>>, span: Span) {
+        self.segments.set_unsellable(shelf);
+        self.upward.push_back((Arc::clone(shelf), span));
+    }
+
+    /// Moves a span that is in no lane into a transfer.
+    fn give_up(&mut self, shelf: &Arc<Shelf<Content<D>>>, span: Span, request: u64) {
+        let generation = self.segments.next_generation(shelf);
+        self.giver.give(span, generation, shelf.variety, request);
+        self.run_giver_records();
     }
 
     /// The OUT of `number` is durable.
@@ -185,7 +200,8 @@ impl<D: Disk> Steward<D> {
     /// withdrawn, and a segment in which nothing is damaged is not offered again.
     fn put_back(&mut self, fact: &TransferFact, now: &Now) {
         let shelf = self.source_of(fact);
-        let is_good = |index: u32| shelf.content.open(index as u16).is_some();
+        let is_sellable = self.segments.is_sellable(&shelf);
+        let is_good = |index: u32| is_sellable && shelf.content.open(index as u16).is_some();
         let mut all_good = true;
         let mut start = fact.span.start;
         while start < fact.span.end {

@@ -20,6 +20,8 @@ struct Segment<D: Disk> {
     refused: u32,
     /// Upstream refused a part of it that is not damaged here: it is sold here, and not offered again.
     is_unwanted: bool,
+    /// It came from a lost node below: only upstream knows what may be sold of it.
+    is_unsellable: bool,
 }
 
 impl<D: Disk> Segments<D> {
@@ -30,7 +32,7 @@ impl<D: Disk> Segments<D> {
     /// A segment came, or is in the books with the highest generations under which any of it was given, and was refused.
     pub(super) fn add(&mut self, shelf: Arc<Shelf<Content<D>>>, given: u32, refused: u32) {
         let segments = self.by_block.entry(shelf.block).or_default();
-        segments.push(Segment { shelf, given, refused, is_unwanted: false });
+        segments.push(Segment { shelf, given, refused, is_unwanted: false, is_unsellable: false });
     }
 
     /// The highest generation recorded for any PIN of a span; 0: none ever came.
@@ -75,6 +77,18 @@ impl<D: Disk> Segments<D> {
     pub(super) fn set_unwanted(&mut self, shelf: &Arc<Shelf<Content<D>>>) {
         let segments = self.by_block.get_mut(&shelf.block).into_iter().flatten();
         segments.filter(|s| Arc::ptr_eq(&s.shelf, shelf)).for_each(|s| s.is_unwanted = true);
+    }
+
+    /// What is in this segment is never sold here.
+    pub(super) fn set_unsellable(&mut self, shelf: &Arc<Shelf<Content<D>>>) {
+        let segments = self.by_block.get_mut(&shelf.block).into_iter().flatten();
+        segments.filter(|s| Arc::ptr_eq(&s.shelf, shelf)).for_each(|s| s.is_unsellable = true);
+    }
+
+    /// Whether what is in this segment may be sold here.
+    pub(super) fn is_sellable(&self, shelf: &Shelf<Content<D>>) -> bool {
+        let segments = self.by_block.get(&shelf.block).into_iter().flatten();
+        !segments.filter(|s| std::ptr::eq(&raw const *s.shelf, shelf)).any(|s| s.is_unsellable)
     }
 
     /// Whether parts of this segment may be offered.

@@ -155,11 +155,22 @@ impl Desk {
         self.act();
     }
 
+    /// The hub says how the node below stands.
+    fn list_child(&mut self, standing: ChildStanding, given: u64) {
+        let (name, key) = ("cache".into(), TerminalKey::new([9; 32]));
+        let child = Child { node: CHILD, name, key, standing, given };
+        self.hear(ToNode::Children(Arc::new(vec![child])));
+    }
+
+    /// The offers made to the node below.
+    fn offers_below(&self) -> Vec<Offer> {
+        let offer = |message: &ToNode| if let ToNode::Offer(offer) = message { Some(*offer) } else { None };
+        self.below.iter().filter_map(offer).collect()
+    }
+
     /// The hub says that there is a node below, and that node says hello, having seen this epoch of the hub.
     fn admit(&mut self, hub_epoch: u64) {
-        let key = TerminalKey::new([9; 32]);
-        let child = Child { node: CHILD, name: "cache".into(), key, standing: ChildStanding::Member };
-        self.hear(ToNode::Children(Arc::new(vec![child])));
+        self.list_child(ChildStanding::Member, 0);
         self.steward.handle_child_up(CHILD);
         self.hear_below(hello_of(CHILD, hub_epoch));
     }
@@ -590,6 +601,55 @@ fn what_a_node_below_does_wrong_closes_its_link_and_changes_nothing() {
     assert!(desk.closed[2].contains("not below"), "{:?}", desk.closed);
 }
 
+/// A node below offers what it was given, from an index on.
+fn back_of(given: Offer, number: u64, start: u32, generation: u32) -> ToHub {
+    let span = crate::ids::Span { start, ..given.span };
+    let (bytes, request) = (span.len() * crate::stock::PIN_RECORD_BYTES as u32, 0);
+    let (stream, settled_below) = (Stream::Bulk, number);
+    ToHub::Offer(Offer { stream, number, settled_below, request, span, generation, bytes, ..given })
+}
+
+#[test]
+fn law_3_what_a_lost_node_below_offers_is_taken_with_its_journal_and_goes_on_to_the_hub_unsold() {
+    let mut desk = Desk::new();
+    desk.connect(1);
+    desk.admit(0);
+    desk.give(0, 300);
+    desk.hear_below(ToHub::Need { request: 1, variety: AIRTIME, count: 40 });
+    let [given, ..] = desk.offers_below()[..] else { panic!("it was given something") };
+    desk.hear_below(ToHub::Answer { stream: Stream::Bulk, number: given.number, accepted: true });
+    desk.list_child(ChildStanding::Lost, 0);
+    assert!(matches!(desk.below.last(), Some(ToNode::Lost)), "{:?}", desk.below.last());
+    desk.below.clear();
+    desk.hear_below(ToHub::Need { request: 2, variety: AIRTIME, count: 5 });
+    desk.hear_below(ToHub::Urgent { request: 3, variety: AIRTIME });
+    assert!(
+        matches!(desk.below[..], [ToNode::Answered { granted: 0, .. }, ToNode::Answered { granted: 0, .. }]),
+        "{:?}",
+        desk.below
+    );
+    let in_stock = desk.steward.in_stock(AIRTIME, &desk.now);
+    let made = desk.records.len();
+    desk.hear_below(back_of(given, 1, given.span.start, given.generation + 1));
+    desk.tick();
+    assert_eq!(desk.records.len(), made, "the hub has not said that its journal tells of it");
+    desk.sent();
+    desk.list_child(ChildStanding::Lost, 1);
+    desk.tick();
+    let [Record::Below { step: TransferStep::Received(_), .. }, Record::Given(up)] = desk.records[made..]
+    else {
+        panic!("{:?}", &desk.records[made..])
+    };
+    assert_eq!((up.span, up.generation), (given.span, given.generation + 2));
+    assert!(desk.sent().iter().any(|said| matches!(said, ToHub::Offer(offer) if offer.span == given.span)));
+    assert_eq!(desk.steward.in_stock(AIRTIME, &desk.now), in_stock, "it was never in a lane");
+    // The hub refuses it: nobody knows what of it may be sold.
+    desk.hear(ToNode::Answer { stream: Stream::Bulk, number: up.number, accepted: false });
+    let withdrawn = |record: &Record| matches!(record, Record::Withdrawn { span, .. } if *span == given.span);
+    assert!(desk.records.iter().any(withdrawn), "{:?}", &desk.records[made..]);
+    assert_eq!(desk.steward.in_stock(AIRTIME, &desk.now), in_stock);
+}
+
 #[test]
 fn law_1_a_node_below_gives_back_only_what_it_was_given() {
     let mut desk = Desk::new();
@@ -597,17 +657,10 @@ fn law_1_a_node_below_gives_back_only_what_it_was_given() {
     desk.admit(0);
     desk.give(0, 300);
     desk.hear_below(ToHub::Need { request: 1, variety: AIRTIME, count: 40 });
-    let offers =
-        desk.below.iter().filter_map(|m| if let ToNode::Offer(offer) = m { Some(*offer) } else { None });
-    let offers: Vec<_> = offers.collect();
+    let offers = desk.offers_below();
     assert_eq!(offers.iter().map(|offer| offer.span.len()).sum::<u32>(), 40);
     let [given, ..] = offers[..] else { panic!("it was given something") };
-    let back = |number, start, generation| {
-        let span = crate::ids::Span { start, ..given.span };
-        let (bytes, request) = (span.len() * crate::stock::PIN_RECORD_BYTES as u32, 0);
-        let (stream, settled_below) = (Stream::Bulk, number);
-        ToHub::Offer(Offer { stream, number, settled_below, request, span, generation, bytes, ..given })
-    };
+    let back = |number, start, generation| back_of(given, number, start, generation);
     // Before this node knows that it was taken, it waits.
     let made = desk.records.len();
     desk.hear_below(back(1, given.span.start, given.generation + 1));

@@ -1,7 +1,7 @@
-//! What stretches of a lost node's journal say that came after it was declared lost.
+//! What stretches of a lost node's journal say that came after it was declared lost, and those of a server of lost nodes below it.
 
-use crate::ids::{BlockId, PinId, Span};
-use crate::journal::record::{Record, RecordBytes};
+use crate::ids::{BlockId, PinId, SellerId, Span};
+use crate::journal::record::{Record, RecordBytes, TransferStep};
 use crate::ledger::Spans;
 use std::collections::BTreeMap;
 
@@ -12,6 +12,8 @@ pub(in crate::hub) struct Late {
     withdrawn: BTreeMap<BlockId, Spans>,
     /// The highest number of a transfer to the hub; 0: none.
     pub(in crate::hub) given: u64,
+    /// Transfers with nodes below, in order.
+    pub(super) below: Vec<(SellerId, TransferStep)>,
 }
 
 impl Late {
@@ -25,7 +27,16 @@ impl Late {
             Ok(Record::Voided { pin, .. }) => put(&mut self.withdrawn, pin_span(pin)),
             Ok(Record::Withdrawn { span, .. }) => put(&mut self.withdrawn, span),
             Ok(Record::Given(fact)) => self.given = self.given.max(fact.number),
+            Ok(Record::Below { node, step }) => self.below.push((node, step)),
             _ => {}
+        }
+    }
+
+    /// The same of a node of which nothing is in doubt yet: it may be the server of one of which something is by the time that
+    /// this is settled.
+    pub(in crate::hub) fn add_below(&mut self, record: &RecordBytes) {
+        if let Ok(Record::Below { node, step }) = Record::decode(record) {
+            self.below.push((node, step));
         }
     }
 

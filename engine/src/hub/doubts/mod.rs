@@ -3,79 +3,56 @@
 //!
 //! The pieces stay as they were given: the ranges lie over them, and say what is known of each.
 
+mod below;
 mod late;
 mod row;
+mod spent;
 
 pub(super) use late::Late;
 pub use row::{DoubtRow, DoubtState};
+pub use spent::{FromServer, Spent};
 
 use super::books::{Change, Fate, PieceRow, Place};
 use super::commands::{CommandError, Done};
-use super::{Alarm, Hub, Output, Store};
+use super::{Alarm, Hub, HubError, Output, Store};
 use crate::audit::DoubtBook;
 use crate::disk::Disk;
 use crate::ids::{BlockId, SellerId, Span, VarietyId};
-use crate::journal::Position;
-use crate::journal::record::Stream;
-use crate::ledger::{Ledger, Spans};
+use crate::ledger::Spans;
 use row::{find, repaint};
 use std::collections::BTreeMap;
 
-/// What the archived journal of a node says it does not hold any more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Up to where the journal was read.
-    pub position: u64,
-    /// The highest number of a transfer to the hub that it tells of.
-    pub given: u64,
-    /// Sold or withdrawn there, by block.
-    pub pins: BTreeMap<BlockId, Spans>,
-}
-
-impl Spent {
-    /// What the journal comes to, folded up to `position`.
-    #[must_use]
-    pub fn of(position: Position, ledger: &Ledger) -> Self {
-        let mut pins = BTreeMap::<BlockId, Spans>::new();
-        for held in ledger.inventory.holdings() {
-            let of_block = pins.entry(held.span.block).or_default();
-            for &(start, end) in held.sold.intervals().iter().chain(held.withdrawn.intervals()) {
-                of_block.insert(start, end);
-            }
-        }
-        Self { position: position.0, given: ledger.given[Stream::Bulk as usize].highest, pins }
-    }
-
-    /// Adds what a node below it, which has left, has sold or withdrawn of what it was given.
-    pub fn add_below(&mut self, below: &Self) {
-        for (&block, spans) in &below.pins {
-            let of_block = self.pins.entry(block).or_default();
-            spans.intervals().iter().for_each(|&(start, end)| of_block.insert(start, end));
-        }
-    }
-}
-
 impl<S: Store, D: Disk> Hub<S, D> {
     /// An operator declares a node lost. `spent` is what its archive comes to, read to its end.
-    pub(super) fn lose_node(&mut self, node: SellerId, spent: &Spent) -> Result<Done, CommandError> {
-        self.check_losable(node)?;
-        self.check_spent(node, spent)?;
+    pub(super) fn lose_node(
+        &mut self,
+        node: SellerId,
+        spent: &Spent,
+    ) -> Result<Result<Done, CommandError>, HubError> {
+        if let Err(error) = self.check_losable(node).and_then(|()| self.check_spent(node, spent)) {
+            return Ok(Err(error));
+        }
         let (at_ms, varieties) = (self.now_ms, self.varieties());
-        let held = self.spans_held(node, spent);
+        let held = match self.spans_held(node, spent)? {
+            Ok(held) => held,
+            Err(error) => return Ok(Err(error)),
+        };
         let doubts = self.by_variety(&held);
         let live = self.nodes.get_mut(&node).expect("it was looked up");
         live.fate = Fate::Lost { at_ms, given: spent.given };
         live.late = Late::default();
         live.drain = None;
         live.farewell = None;
-        let row = live.row();
+        let (row, server) = (live.row(), live.below);
         self.change(Change::Node(row));
-        for span in held {
-            let row = DoubtRow { node, span, state: DoubtState::InDoubt, at_ms, note: String::new() };
-            self.change(Change::Doubt(row));
+        // What is written off already stays that.
+        held.into_iter().for_each(|span| self.doubt_gaps(node, span, DoubtState::InDoubt));
+        if let Some(live) = server.and_then(|server| self.nodes.get_mut(&server)) {
+            live.has_lost_below = true;
         }
+        self.tell_parent(node)?;
         self.dirty.extend(varieties);
-        Ok(Done::Doubts(doubts))
+        Ok(Ok(Done::Doubts(doubts)))
     }
 
     /// Whether a node may be declared lost.
@@ -88,16 +65,21 @@ impl<S: Store, D: Disk> Hub<S, D> {
             Fate::Lost { .. } => Err(CommandError::NodeLost(live.name.clone())),
             Fate::Closed { .. } => Err(CommandError::NodeClosed(live.name.clone())),
             Fate::Member if live.greeted => Err(CommandError::NodeConnected(live.name.clone())),
-            // What it holds is its server's to say.
-            Fate::Member if live.below.is_some() => Err(CommandError::NodeBelow(live.name.clone())),
-            Fate::Member => self.check_childless(node),
+            // What these have is theirs, and where it is only they can say.
+            Fate::Member => self.check_below(node, |child| child.fate != Fate::Member),
         }
     }
 
     /// PINs that a node holds, or that are on their way to it or from it, as far as the hub can know, by variety.
-    #[must_use]
-    pub fn held_by(&self, node: SellerId, spent: &Spent) -> Vec<(VarietyId, u64)> {
-        self.by_variety(&self.spans_held(node, spent))
+    ///
+    /// # Errors
+    /// [`HubError`]: an archive cannot be read. [`CommandError::JournalMoved`]: it has grown too far since it was.
+    pub fn held_by(
+        &self,
+        node: SellerId,
+        spent: &Spent,
+    ) -> Result<Result<Vec<(VarietyId, u64)>, CommandError>, HubError> {
+        Ok(self.spans_held(node, spent)?.map(|held| self.by_variety(&held)))
     }
 
     /// An operator writes off what is in doubt at a node: of one variety or all, and only in these spans, if any are named.
@@ -161,6 +143,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// What a late journal says settles what it is about. Sales are what they are, also of what was written off meanwhile.
     pub(super) fn settle_late(&mut self, node: SellerId, late: &Late) {
         use DoubtState::{InDoubt, Sold, Withdrawn, WrittenOff};
+        self.settle_below(node, &late.below);
         let mut sold_after_all = 0;
         for span in late.sold() {
             let written_off = find(&self.books, node, span).filter(|row| row.state == WrittenOff);
@@ -180,21 +163,26 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// A span that was in a transfer is at the hub from now on: what was written off of it never to be given again.
     pub(super) fn own_again(&mut self, node: SellerId, span: Span, generation: u32) {
-        let written_off = find(&self.books, node, span).filter(|row| row.state == DoubtState::WrittenOff);
-        let written_off: Vec<Span> = written_off.filter_map(|row| common(row.span, span)).collect();
+        // It may have come to a server from a lost node below it, and that may not be known here yet.
+        let nodes = [vec![node], self.lost_children(node)].concat();
+        let mut written_off = Spans::default();
+        for node in &nodes {
+            let rows = find(&self.books, *node, span).filter(|row| row.state == DoubtState::WrittenOff);
+            let parts = rows.filter_map(|row| common(row.span, span));
+            parts.for_each(|part| written_off.insert(part.start, part.end));
+        }
         let mut at = span.start;
-        for part in written_off {
+        for &(start, end) in written_off.intervals() {
+            let part = Span { start, end, ..span };
             self.put_piece(Span { start: at, end: part.start, ..span }, generation, Place::Hub);
             self.put_piece(part, generation, Place::Withdrawn);
             at = part.end;
         }
         self.put_piece(Span { start: at, ..span }, generation, Place::Hub);
-        self.repaint(
-            node,
-            span,
-            |state| (state == DoubtState::InDoubt).then_some(DoubtState::Returned),
-            None,
-        );
+        for node in nodes {
+            let becomes = |state| (state == DoubtState::InDoubt).then_some(DoubtState::Returned);
+            self.repaint(node, span, becomes, None);
+        }
     }
 
     /// Puts what is the hub's own of a span on the shelf.
@@ -217,9 +205,11 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 DoubtState::WrittenOff => true,
                 _ => continue,
             };
+            // What a node below a server has is in a piece that was given to that.
+            let server = self.parent(row.node);
             for piece in self.pieces_over(row.span) {
                 // What is the hub's again says so itself.
-                if matches!(piece.place, Place::Given { node, .. } if node == row.node)
+                if matches!(piece.place, Place::Given { node, .. } if node == row.node || Some(node) == server)
                     && let Some(span) = common(piece.span, row.span)
                 {
                     doubts.push(DoubtBook { seller: row.node, span, is_written_off });
@@ -234,19 +224,33 @@ impl<S: Store, D: Disk> Hub<S, D> {
         if acked == spent.position { Ok(()) } else { Err(CommandError::JournalMoved) }
     }
 
-    /// The parts of the pieces given to a node that it has not spent.
-    pub(super) fn spans_held(&self, node: SellerId, spent: &Spent) -> Vec<Span> {
-        let is_given = |piece: &&PieceRow| matches!(piece.place, Place::Given { node: to, .. } if to == node);
+    /// The parts of what was given to a node that it has not spent, and that are not in doubt at a lost one below it.
+    pub(super) fn spans_held(
+        &self,
+        node: SellerId,
+        spent: &Spent,
+    ) -> Result<Result<Vec<Span>, CommandError>, HubError> {
+        let given: Vec<Span> = if self.parent(node).is_some() {
+            match self.books_below(node, spent)? {
+                Ok(books) => books.pieces().map(|piece| piece.span).collect(),
+                Err(error) => return Ok(Err(error)),
+            }
+        } else {
+            let is_given =
+                |piece: &&PieceRow| matches!(piece.place, Place::Given { node: to, .. } if to == node);
+            self.books.pieces.values().filter(is_given).map(|piece| piece.span).collect()
+        };
         let mut held = Vec::new();
-        for piece in self.books.pieces.values().filter(is_given) {
-            let mut left = Spans::of(piece.span.start, piece.span.end);
-            for &(start, end) in spent.pins.get(&piece.span.block).map_or(&[][..], Spans::intervals) {
+        for whole in given {
+            let mut left = Spans::of(whole.start, whole.end);
+            for &(start, end) in spent.pins.get(&whole.block).map_or(&[][..], Spans::intervals) {
                 left.remove(start, end);
             }
-            let span = |&(start, end): &(u32, u32)| Span { start, end, ..piece.span };
+            self.without_doubts_below(node, whole, &mut left);
+            let span = |&(start, end): &(u32, u32)| Span { start, end, ..whole };
             held.extend(left.intervals().iter().map(span));
         }
-        held
+        Ok(Ok(held))
     }
 
     fn pieces_over(&self, span: Span) -> impl Iterator<Item = &PieceRow> {

@@ -2,6 +2,7 @@
 
 use super::super::books::{Books, Change};
 use crate::ids::{SellerId, Span};
+use crate::ledger::Spans;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -35,13 +36,15 @@ pub enum DoubtState {
     Returned = 3,
     /// An operator has written them off: they are never sold.
     WrittenOff = 4,
+    /// Its late journal says that it gave them to a node below it: what is known of them is said there.
+    Passed = 5,
 }
 
 impl DoubtState {
     /// The state with this number.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::InDoubt, Self::Sold, Self::Withdrawn, Self::Returned, Self::WrittenOff]
+        [Self::InDoubt, Self::Sold, Self::Withdrawn, Self::Returned, Self::WrittenOff, Self::Passed]
             .into_iter()
             .find(|state| *state as u8 == byte)
     }
@@ -55,6 +58,7 @@ impl fmt::Display for DoubtState {
             Self::Withdrawn => "withdrawn",
             Self::Returned => "returned",
             Self::WrittenOff => "written off",
+            Self::Passed => "passed on",
         })
     }
 }
@@ -66,6 +70,18 @@ pub(super) fn find(books: &Books, node: SellerId, span: Span) -> impl Iterator<I
     let within = books.doubts.range(key(span.start)..=key(span.end));
     let rows = before.into_iter().chain(within).map(|(_, row)| row);
     rows.filter(move |row| row.span.start <= span.end && span.start <= row.span.end)
+}
+
+/// The parts of a span that no row of a node is about.
+pub(super) fn gaps(books: &Books, node: SellerId, span: Span) -> Vec<Span> {
+    let mut left = Spans::of(span.start, span.end);
+    for row in find(books, node, span) {
+        let (start, end) = (row.span.start.max(span.start), row.span.end.min(span.end));
+        if start < end {
+            left.remove(start, end);
+        }
+    }
+    left.intervals().iter().map(|&(start, end)| Span { start, end, ..span }).collect()
 }
 
 /// The changes after which those rows say what `becomes` of their states within the span, `None` for no change, with a note

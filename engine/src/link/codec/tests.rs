@@ -108,10 +108,11 @@ fn plain_to_hub() -> impl Strategy<Value = ToHub> {
 }
 
 fn child() -> impl Strategy<Value = Child> {
-    let standing =
-        prop_oneof![Just(ChildStanding::Member), Just(ChildStanding::Draining), Just(ChildStanding::Closed)];
-    (any::<u32>(), "[a-zé]{0,20}", any::<[u8; 32]>(), standing).prop_map(|(node, name, key, standing)| {
-        Child { node: SellerId(node), name, key: TerminalKey::new(key), standing }
+    let standing = (0_u8..4).prop_map(|byte| ChildStanding::from_byte(byte).unwrap());
+    let fields = (any::<u32>(), "[a-zé]{0,20}", any::<[u8; 32]>(), standing, any::<u64>());
+    fields.prop_map(|(node, name, key, standing, given)| {
+        let (node, key) = (SellerId(node), TerminalKey::new(key));
+        Child { node, name, key, standing, given }
     })
 }
 

@@ -6,10 +6,12 @@ use super::super::seller_node::SellerDesk;
 use super::lost::serial;
 use super::{NotDone, Office};
 use crate::audit::{HubBooks, Report, SellerBooks, audit};
+use crate::hub::books::Fate;
 use crate::ids::{BlockId, SellerId, VarietyId};
 use crate::journal::Position;
 use crate::ledger::Ledger;
 use crossbeam::channel::bounded;
+use std::collections::BTreeSet;
 
 impl Office {
     /// Whether every PIN is in exactly one place: the hub's books against those of every seller. A seller of this process
@@ -18,15 +20,33 @@ impl Office {
     /// # Errors
     /// [`NotDone::NoAnswer`], [`NotDone::Hub`].
     pub fn audit(&self) -> Result<Report, NotDone> {
-        // The sellers' books first: see `audit`.
-        let sellers = self.all_seller_books()?;
-        let hub = self.ask(LiveHub::audit_books)?;
+        let (hub, sellers) = self.matching_books()?;
         let mut report = audit(&hub, &sellers);
         let registry = self.registry()?;
         report.name_varieties(|id| Some(registry.variety(VarietyId(id))?.code.clone()));
         let disk = &*self.hub()?.disk;
         report.name_serials(|block, index| serial(disk, BlockId(block), index));
         Ok(report)
+    }
+
+    /// The books of all, the sellers' read before the hub's: see `audit`. What is in doubt at a node below a server the hub says by what
+    /// it has of the journals of both, so that those are read up to the same moment.
+    fn matching_books(&self) -> Result<(HubBooks, Vec<SellerBooks>), NotDone> {
+        for last in (0..TRIES).rev() {
+            let sellers = self.all_seller_books()?;
+            let read: Vec<_> = sellers.iter().map(|books| (books.seller, books.position)).collect();
+            let (hub, matches) = self.ask(move |hub| {
+                let settled = families(hub);
+                let is_read = |&(seller, position): &(SellerId, u64)| {
+                    !settled.contains(&seller) || hub.journal_acked(seller) == Some(position)
+                };
+                (hub.audit_books(), read.iter().all(is_read))
+            })?;
+            if matches || last == 0 {
+                return Ok((hub, sellers));
+            }
+        }
+        unreachable!("the last try returns")
     }
 
     /// The books of the sellers of this process, up to this moment.
@@ -43,8 +63,11 @@ impl Office {
         })?;
         // Of what a lost one held the hub knows as much as is archived: an own journal may be ahead of that.
         let lost = self.lost_nodes()?;
+        let families = self.ask(families)?;
         let runs_here = |node: SellerId| {
-            !lost.contains(&node) && self.desk.sellers.iter().any(|desk| desk.seller == node)
+            !lost.contains(&node)
+                && !families.contains(&node)
+                && self.desk.sellers.iter().any(|desk| desk.seller == node)
         };
         let mut books = Vec::new();
         let (below, above): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, parent, _)| parent.is_some());
@@ -57,7 +80,7 @@ impl Office {
                 None => {
                     let position = Position(acked);
                     let hub = self.hub()?;
-                    hub.with_archive(node, position, |ledger| seller_books(node, position, ledger))?
+                    hub.with_archive(node, position, |position, ledger| seller_books(node, position, ledger))?
                 }
             });
         }
@@ -68,6 +91,15 @@ impl Office {
     pub(super) fn hub_books(&self) -> Result<HubBooks, NotDone> {
         self.ask(LiveHub::audit_books)
     }
+}
+
+/// Servers with a lost node below them, and all nodes below those.
+fn families(hub: &LiveHub) -> BTreeSet<SellerId> {
+    let is_lost = |node: SellerId| matches!(hub.fate(node), Some(Fate::Lost { .. }));
+    let lost = hub.nodes().map(|(node, _)| node).filter(|node| is_lost(*node));
+    let servers: BTreeSet<_> = lost.filter_map(|node| hub.parent(node)).collect();
+    let below: Vec<_> = servers.iter().flat_map(|server| hub.children(*server)).collect();
+    servers.into_iter().chain(below).collect()
 }
 
 impl SellerDesk {
@@ -83,3 +115,6 @@ impl SellerDesk {
 pub(in crate::network) fn seller_books(seller: SellerId, position: Position, ledger: &Ledger) -> SellerBooks {
     SellerBooks::new(seller, position, ledger)
 }
+
+/// How often journals are read that go on meanwhile.
+const TRIES: u32 = 20;

@@ -8,6 +8,7 @@ use crate::hub::books::Fate;
 use crate::hub::{Command, CommandError, Done, DoubtRow, DoubtState, Spent};
 use crate::ids::{BlockId, SellerId, Span, VarietyId};
 use crate::journal::Position;
+use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::stock::SegmentFile;
 use crate::stock::record::serial_of;
@@ -85,7 +86,7 @@ impl Office {
         let node = self.node_called(name)?;
         self.ask(move |hub| hub.check_losable(node))??;
         let spent = self.spent(node)?;
-        self.ask(move |hub| lost_node(hub, node, &hub.held_by(node, &spent)))
+        self.ask(move |hub| Ok(lost_node(hub, node, &hub.held_by(node, &spent)??)))?
     }
 
     /// Declares a node lost: what it held is in doubt from then on.
@@ -184,17 +185,28 @@ impl Office {
     }
 
     fn spent(&self, node: SellerId) -> Result<Spent, NotDone> {
-        let acked = self.ask(move |hub| hub.journal_acked(node))?.unwrap_or(0);
-        let position = Position(acked);
-        let mut spent = self.hub()?.with_archive(node, position, |ledger| Spent::of(position, ledger))?;
-        // Nodes below it have left by then: what they sold was given to this one.
+        let mut spent = self.with_archived(node, Spent::of)?;
+        if let Some(server) = self.ask(move |hub| hub.parent(node))? {
+            let books =
+                |position, ledger: &Ledger| (position, ledger.below.get(&node).cloned().unwrap_or_default());
+            let (position, books) = self.with_archived(server, books)?;
+            spent = spent.given_by(position, books);
+        }
+        // Nodes below it have left or are lost by then: what they sold was given to this one.
         for child in self.ask(move |hub| hub.children(node).collect::<Vec<_>>())? {
-            let acked = self.ask(move |hub| hub.journal_acked(child))?.unwrap_or(0);
-            let position = Position(acked);
-            let below = self.hub()?.with_archive(child, position, |ledger| Spent::of(position, ledger))?;
-            spent.add_below(&below);
+            spent.add_below(&self.with_archived(child, Spent::of)?);
         }
         Ok(spent)
+    }
+
+    /// Shows what the whole archive of a node comes to, and up to where it goes.
+    fn with_archived<T>(
+        &self,
+        node: SellerId,
+        look: impl FnOnce(Position, &Ledger) -> T,
+    ) -> Result<T, NotDone> {
+        let acked = self.ask(move |hub| hub.journal_acked(node))?.unwrap_or(0);
+        Ok(self.hub()?.with_archive(node, Position(acked), look)?)
     }
 
     /// Has a command done that needs to know what a node's archive comes to, which may be growing.

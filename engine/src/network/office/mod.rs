@@ -5,6 +5,7 @@ mod books;
 mod delivery;
 mod lost;
 mod moves;
+mod pins;
 mod sequences;
 mod status;
 

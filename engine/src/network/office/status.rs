@@ -285,6 +285,9 @@ pub struct BelowStatus {
     pub draining: bool,
     /// Whether it has left.
     pub closed: bool,
+    /// Whether it was declared lost.
+    #[serde(default)]
+    pub lost: bool,
     /// What it has, by its last report.
     pub on_hand: u64,
     /// What is on its way to it or from it.
@@ -538,6 +541,7 @@ impl BelowStatus {
             linked: is_linked,
             draining: standing == ChildStanding::Draining,
             closed: standing == ChildStanding::Closed,
+            lost: standing == ChildStanding::Lost,
             on_hand,
             in_transfer,
         }

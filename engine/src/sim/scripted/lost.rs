@@ -3,7 +3,7 @@
 use super::*;
 use crate::audit::{Report, SellerBooks};
 use crate::hub::books::Fate;
-use crate::hub::{CommandError, DoubtState, Spent, read_archive};
+use crate::hub::{DoubtState, Spent, read_archive};
 use crate::journal::batch::Batch;
 use crate::journal::{Position, Record};
 use crate::ledger::Ledger;
@@ -13,7 +13,7 @@ const MARKS: (u64, u64, u64) = (100, 500, 800);
 
 impl Net {
     /// What the hub's copy of a site's journal comes to.
-    fn archived(&self, site: usize) -> (Position, Ledger) {
+    pub(super) fn archived(&self, site: usize) -> (Position, Ledger) {
         let (node, mut ledger, mut at) = (self.node(site), Ledger::default(), Position(0));
         let acked = Position(self.hub.journal_acked(node).unwrap());
         while let Some(shipment) = read_archive(&*self.hub_disk, node, at, acked, 1 << 20).unwrap() {
@@ -31,7 +31,7 @@ impl Net {
     }
 
     /// Law 1, as the hub can tell it: from what it holds of everybody's journal.
-    fn audit_from_archives(&self) -> Report {
+    pub(super) fn audit_from_archives(&self) -> Report {
         let books = |site| {
             let (position, ledger) = self.archived(site);
             SellerBooks::new(self.node(site), position, &ledger)
@@ -43,35 +43,43 @@ impl Net {
         report
     }
 
-    fn in_doubt(&self) -> u64 {
+    pub(super) fn in_doubt(&self) -> u64 {
         self.audit_from_archives().varieties[&VARIETY.0].in_doubt
     }
 
     /// A command, and what comes of it.
-    fn try_order(&mut self, command: Command) -> Result<Done, CommandError> {
+    pub(super) fn try_order(&mut self, command: Command) -> Result<Done, CommandError> {
         self.hub.handle_command(1, command, self.now.unix_ms, &mut |_| ()).unwrap();
-        self.hub.commit().unwrap();
-        let outputs = std::iter::from_fn(|| self.hub.poll_output()).collect::<Vec<_>>();
-        let done = outputs.into_iter().find_map(|output| match output {
-            Output::Done { result, .. } => Some(result),
-            _ => None,
-        });
-        done.expect("every command is answered")
+        self.commit().pop().expect("every command is answered")
     }
 
-    fn lose(&mut self, site: usize) -> Result<Done, CommandError> {
+    pub(super) fn lose(&mut self, site: usize) -> Result<Done, CommandError> {
+        let spent = self.spent(site);
+        self.try_order(Command::Lose { node: self.node(site), spent })
+    }
+
+    /// What the archives say of what a site does not hold any more.
+    pub(super) fn spent(&self, site: usize) -> Spent {
         let (position, ledger) = self.archived(site);
-        self.try_order(Command::Lose { node: self.node(site), spent: Spent::of(position, &ledger) })
+        let mut spent = Spent::of(position, &ledger);
+        if let Some(server) = self.parents[site] {
+            let (position, ledger) = self.archived(server);
+            spent = spent.given_by(position, ledger.below.get(&self.node(site)).cloned().unwrap_or_default());
+        }
+        for child in (0..self.sites.len()).filter(|child| self.parents[*child] == Some(site)) {
+            spent.add_below(&self.spent(child));
+        }
+        spent
     }
 
     /// PINs of a site that came to be in doubt, by what is known of them by now.
-    fn doubts(&self, site: usize, state: DoubtState) -> u64 {
+    pub(super) fn doubts(&self, site: usize, state: DoubtState) -> u64 {
         let rows = self.hub.doubts_of(self.node(site)).filter(|row| row.state == state);
         rows.map(|row| u64::from(row.span.len())).sum()
     }
 
     /// What a site has in its own durable books, PIN by PIN.
-    fn own_pins(&mut self, site: usize) -> HashSet<PinId> {
+    pub(super) fn own_pins(&mut self, site: usize) -> HashSet<PinId> {
         let ledger = self.sites[site].node.books().unwrap().ledger();
         let in_stock = ledger.inventory.holdings().flat_map(|held| {
             let spans = held.in_stock();
@@ -83,7 +91,7 @@ impl Net {
     }
 
     /// Everybody sells all there is; no PIN comes twice, nor one of those sold before.
-    fn sell_out(&mut self, site: usize, before: &[PinId]) -> usize {
+    pub(super) fn sell_out(&mut self, site: usize, before: &[PinId]) -> usize {
         let mut sold: HashSet<PinId> = before.iter().copied().collect();
         assert_eq!(sold.len(), before.len());
         loop {

@@ -10,7 +10,7 @@ use crate::ids::{KeyEpoch, SellerId, TerminalId};
 use crate::ledger::Below;
 use crate::link::{self, ChildStanding};
 use crate::registry::TerminalKey;
-use crate::steward::{Steward, StewardAction, StewardError};
+use crate::steward::{Steward, StewardAction, StewardError, Waiter};
 use crate::stock::NodeKeys;
 use crate::time::Now;
 use xxhash_rust::xxh3::xxh3_64;
@@ -46,12 +46,16 @@ impl<D: Disk> Steward<D> {
         }
         self.list_children(listed);
         for (node, standing) in said {
+            let Some(child) = self.children.by_node.get_mut(&node) else { continue };
+            let told = child.told(is_draining);
+            if standing == ChildStanding::Lost {
+                // It gets nothing any more, and is told so with whatever it asks for.
+                child.wanted.clear();
+                self.waiting.retain(|waiting| !matches!(waiting.who, Waiter::Below(who, _) if who == node));
+            }
+            self.send_below(node, told);
             if standing == ChildStanding::Closed {
-                self.send_below(node, link::ToNode::Closed);
                 self.close_child(node, "it has left the network [node_closed]".to_owned());
-            } else {
-                let on = is_draining || standing == ChildStanding::Draining;
-                self.send_below(node, link::ToNode::Drain { on });
             }
         }
         self.children.is_unstored = true;
@@ -59,11 +63,12 @@ impl<D: Disk> Steward<D> {
     }
 
     fn list_children(&mut self, listed: &[link::Child]) {
-        for link::Child { node, name, key, standing } in listed {
+        for link::Child { node, name, key, standing, given } in listed {
             let child = self.children.by_node.entry(*node);
             let child = child.or_insert_with(|| Child::new(*node, Below::default()));
             child.name.clone_from(name);
             child.standing = *standing;
+            child.given = child.given.max(*given);
             let keys = NodeKeys::from_node_key(key.expose());
             child.key = Some(ChildKey { node_key: key.clone(), keys });
         }
@@ -108,6 +113,8 @@ fn decode(file: &[u8], keys: &NodeKeys) -> Option<Vec<link::Child>> {
             name: String::from_utf8(name.to_vec()).ok()?,
             key: TerminalKey::new(*opened),
             standing: ChildStanding::from_byte(*standing)?,
+            // The hub says it with its next welcome.
+            given: 0,
         });
     }
     Some(listed)

@@ -48,7 +48,7 @@ impl<D: Disk> Steward<D> {
         if request == 0 || count == 0 || child.wanted.len() >= WANTED_MAX {
             return Err(ChildFault::Malformed);
         }
-        if !is_known {
+        if !is_known || child.standing == ChildStanding::Lost {
             self.send_below(node, ToNode::Answered { stream: Stream::Bulk, request, granted: 0 });
             return Ok(());
         }
@@ -70,7 +70,8 @@ impl<D: Disk> Steward<D> {
         if request == 0 {
             return Err(ChildFault::Malformed);
         }
-        if self.draining || self.registry.current().variety(variety).is_none() {
+        let is_known = self.registry.current().variety(variety).is_some();
+        if self.draining || !is_known || self.is_lost_below(node) {
             self.answer_urgent(node, request, 0);
             return Ok(());
         }
@@ -184,6 +185,7 @@ impl<D: Disk> Steward<D> {
         request: u64,
         now: &Now,
     ) {
+        self.sales.handle_passed(shelf.variety, u64::from(span.len()));
         let generation = self.segments.next_generation(shelf);
         let child = self.children.by_node.get_mut(&node).expect("the caller has looked it up");
         child.givers[stream as usize].give(span, generation, shelf.variety, request);
@@ -231,6 +233,7 @@ impl<D: Disk> Steward<D> {
         }
         let shelf = self.segments.source(fact.span, fact.generation);
         let shelf = shelf.expect("what was given had come before");
+        self.sales.handle_came_back(shelf.variety, u64::from(fact.span.len()));
         self.stock(&shelf, fact.span.start, fact.span.end);
         self.report_at_ms = 0;
     }

@@ -44,6 +44,9 @@ pub(super) struct Child {
     node: SellerId,
     name: String,
     standing: ChildStanding,
+    /// If it is lost: the highest number of a transfer from it that the hub's copy of its journal tells of, as far as the hub has said
+    /// so in this process.
+    given: u64,
     /// Nobody can call with its number before the hub has said its key.
     key: Option<ChildKey>,
     /// As of the records made.
@@ -232,7 +235,7 @@ impl<D: Disk> Steward<D> {
             }
             ToHub::Farewell { journal_end } => {
                 // What is on its way to it would never arrive: it takes its leave another time.
-                if child.open_count() == 0 && child.standing == ChildStanding::Draining {
+                if child.open_count() == 0 && child.standing.is_leaving() {
                     self.send_envelope(node, ToHub::Farewell { journal_end });
                 }
                 Ok(())
@@ -278,13 +281,13 @@ impl<D: Disk> Steward<D> {
         child.hello = Some(hello.clone());
         let journal_acked = child.archived.unwrap_or(0).max(journal_from);
         let pending = child.givers.iter_mut().map(Giver::handle_connected).sum();
-        let on = is_draining || child.standing == ChildStanding::Draining;
+        let standing = child.told(is_draining);
         self.send_below(node, ToNode::Welcome { hub_epoch: ours, pending, journal_acked });
         let registry = Arc::clone(self.registry.current());
         if (registry_version, registry_digest) != (registry.version(), registry.digest()) {
             self.send_below(node, ToNode::Registry(registry));
         }
-        self.send_below(node, ToNode::Drain { on });
+        self.send_below(node, standing);
         self.follow_child_giver(node, Stream::Urgent, now);
         self.follow_child_giver(node, Stream::Bulk, now);
         self.send_below(node, ToNode::Ready);
@@ -317,16 +320,21 @@ impl<D: Disk> Steward<D> {
     pub(super) fn pass_service_on(&mut self) {
         let is_draining = self.draining;
         let greeted = self.children.by_node.values().filter(|child| child.is_greeted());
-        let said =
-            greeted.map(|child| (child.node, is_draining || child.standing == ChildStanding::Draining));
-        for (node, on) in said.collect::<Vec<_>>() {
-            self.send_below(node, ToNode::Drain { on });
+        let said = greeted.map(|child| (child.node, child.told(is_draining)));
+        for (node, standing) in said.collect::<Vec<_>>() {
+            self.send_below(node, standing);
         }
     }
 
-    /// Transfers with nodes below that are not settled.
+    /// Whether a node below was declared lost.
+    pub(super) fn is_lost_below(&self, node: SellerId) -> bool {
+        self.children.by_node.get(&node).is_some_and(|child| child.standing == ChildStanding::Lost)
+    }
+
+    /// Transfers with nodes below that are not settled. Nobody waits for a lost one.
     pub(super) fn open_below(&self) -> usize {
-        self.children.by_node.values().map(Child::open_count).sum()
+        let children = self.children.by_node.values().filter(|child| !child.is_lost_and_away());
+        children.map(Child::open_count).sum()
     }
 
     /// Whether nothing is left at the nodes below, and nothing on its way.
@@ -440,6 +448,7 @@ impl Child {
             node,
             name: String::new(),
             standing: ChildStanding::Member,
+            given: 0,
             key: None,
             givers: [giver(Stream::Bulk), giver(Stream::Urgent)],
             taker: taker.without_content().on_link_of(node),
@@ -458,6 +467,19 @@ impl Child {
 
     fn is_greeted(&self) -> bool {
         self.hello.is_some()
+    }
+
+    fn is_lost_and_away(&self) -> bool {
+        self.standing == ChildStanding::Lost && !self.is_greeted()
+    }
+
+    /// What it is told of how it stands, which is no better than its server does.
+    fn told(&self, is_draining: bool) -> ToNode {
+        match self.standing {
+            ChildStanding::Lost => ToNode::Lost,
+            ChildStanding::Closed => ToNode::Closed,
+            standing => ToNode::Drain { on: is_draining || standing == ChildStanding::Draining },
+        }
     }
 
     fn cut(&mut self) {
@@ -486,7 +508,7 @@ impl Child {
 
     /// Whether it is known to have nothing, and all that it recorded is at the hub or on its way there.
     fn is_empty(&self) -> bool {
-        if self.standing == ChildStanding::Closed {
+        if self.standing == ChildStanding::Closed || self.is_lost_and_away() {
             return true;
         }
         let is_at_rest = |report: &Report| report.returns_open == 0 && self.on_hand() == 0;

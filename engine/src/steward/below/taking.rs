@@ -5,7 +5,7 @@ use super::Child;
 use crate::disk::{Disk, DiskError};
 use crate::ids::{SellerId, Span};
 use crate::journal::record::Stream;
-use crate::link::{Offer, ToNode};
+use crate::link::{ChildStanding, Offer, ToNode};
 use crate::pool::Shelf;
 use crate::steward::taking::SegmentWrite;
 use crate::steward::{Content, Steward, StewardAction, StewardError};
@@ -29,7 +29,12 @@ impl<D: Disk> Steward<D> {
                 TakerAction::Record(record) => self.record_below(node, &record),
                 TakerAction::Taken(offer) => {
                     let shelf = self.open_shelf(offer.span, offer.generation, (0, 0))?;
-                    self.stock(&shelf, offer.span.start, offer.span.end);
+                    if self.is_lost_below(node) {
+                        self.send_up(&shelf, offer.span);
+                    } else {
+                        self.sales.handle_came_back(shelf.variety, u64::from(offer.span.len()));
+                        self.stock(&shelf, offer.span.start, offer.span.end);
+                    }
                     self.report_at_ms = 0;
                     self.give_back();
                     self.serve_waiting(now);
@@ -88,6 +93,10 @@ impl<D: Disk> Steward<D> {
 
     fn verdict_below(&self, node: SellerId, offer: &Offer) -> Verdict<Content<D>> {
         let Some(child) = self.children.by_node.get(&node) else { return Verdict::NotYet };
+        // What was lost comes back only with the journal that says so.
+        if child.standing == ChildStanding::Lost && child.given < offer.number {
+            return Verdict::NotYet;
+        }
         if child.overlaps_another(offer) {
             return Verdict::Refuses("it is in another transfer");
         }

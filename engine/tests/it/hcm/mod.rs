@@ -3,6 +3,7 @@
 mod cache;
 mod cache_faults;
 mod carried;
+mod lost;
 mod networks;
 mod others;
 mod relay;
