@@ -55,9 +55,8 @@ impl Connection {
             // Its seller is gone: the hub knows of the sale, and nobody can note more.
             What::Confirm if state == SequenceState::Sold => {}
             What::Confirm | What::Status { .. } => self.take_said(question, state, reference, desk),
-            What::Resolve => self.take_outcome(seller, sequence, state, desk),
             What::Pin if is_sold => self.take_box(settled, desk, now_ns),
-            What::Pin => self.take_outcome(seller, sequence, state, desk),
+            What::Resolve | What::Pin => self.take_outcome(seller, sequence, state, desk),
         }
     }
 
