@@ -12,6 +12,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 /// Answers every question at once.
 ///
@@ -32,53 +33,92 @@ pub fn serve() -> Result<()> {
 /// # Errors
 /// The system does not let it listen or write.
 pub fn serve_durable(folder: &str) -> Result<()> {
-    let lock = DirLock::acquire(Path::new(folder))?;
-    let disk = MappedDisk::open(&lock, "")?;
-    let mut region = disk.create_region("durable", REGION_BYTES as u64)?;
     let mut server = Server::listen()?;
-    let waker = Waker::new(server.poll.registry(), WAKER)?;
-    let published = Arc::new(AtomicU64::new(0));
-    let durable = Arc::new(AtomicU64::new(0));
-    let (to_do, done) = (Arc::clone(&published), Arc::clone(&durable));
-    let commit = std::thread::spawn(move || -> io::Result<()> {
-        let (mut committed, mut offset) = (0, 0);
-        loop {
-            // Pairs with the release below: the records are counted before they are to be committed.
-            let wanted = to_do.load(Ordering::Acquire);
-            if wanted == committed {
-                std::thread::park();
-                continue;
-            }
-            for _ in committed..wanted {
-                region.store(offset, &[wanted as u8; RECORD_BYTES]);
-                offset = (offset + RECORD_BYTES) % REGION_BYTES;
-            }
-            region.sync().map_err(io::Error::other)?;
-            committed = wanted;
-            // Pairs with the acquire below: an answer follows the sync.
-            done.store(committed, Ordering::Release);
-            waker.wake()?;
-        }
-    });
-    let (mut waiting, mut count) = (VecDeque::new(), 0);
+    let mut records = Durable::start(folder, Waker::new(server.poll.registry(), WAKER)?)?;
     loop {
         server.poll()?;
-        if commit.is_finished() {
-            return Err("the commit thread ended".into());
+        for (connection, questions) in server.asked.drain(..) {
+            records.add(connection, questions);
         }
-        let before = count;
-        while let Some((connection, questions)) = server.asked.pop_front() {
-            count += questions as u64;
-            waiting.push_back((count, connection, questions));
-        }
-        if count > before {
-            published.store(count, Ordering::Release);
-            commit.thread().unpark();
-        }
-        let durable = durable.load(Ordering::Acquire);
-        while let Some((_, connection, questions)) = waiting.pop_front_if(|(at, ..)| *at <= durable) {
+        records.submit()?;
+        while let Some((connection, questions)) = records.poll() {
             server.answer(connection, questions);
         }
+    }
+}
+
+/// Records of questions, synced in batches by a thread of its own.
+pub struct Durable {
+    published: Arc<AtomicU64>,
+    durable: Arc<AtomicU64>,
+    commit: JoinHandle<io::Result<()>>,
+    /// Up to which record each must be durable, who asked, and how many questions.
+    waiting: VecDeque<(u64, usize, usize)>,
+    count: u64,
+}
+
+impl Durable {
+    /// A file of records in a folder; `waker` is woken after each sync.
+    ///
+    /// # Errors
+    /// The system does not let it write there.
+    pub fn start(folder: &str, waker: Waker) -> Result<Self> {
+        let lock = DirLock::acquire(Path::new(folder))?;
+        let disk = MappedDisk::open(&lock, "")?;
+        let mut region = disk.create_region("durable", REGION_BYTES as u64)?;
+        let published = Arc::new(AtomicU64::new(0));
+        let durable = Arc::new(AtomicU64::new(0));
+        let (to_do, done) = (Arc::clone(&published), Arc::clone(&durable));
+        let commit = std::thread::spawn(move || -> io::Result<()> {
+            let _lock = lock;
+            let (mut committed, mut offset) = (0, 0);
+            loop {
+                // Pairs with the release in `submit`: the records are counted before they are to be committed.
+                let wanted = to_do.load(Ordering::Acquire);
+                if wanted == committed {
+                    std::thread::park();
+                    continue;
+                }
+                for _ in committed..wanted {
+                    region.store(offset, &[wanted as u8; RECORD_BYTES]);
+                    offset = (offset + RECORD_BYTES) % REGION_BYTES;
+                }
+                region.sync().map_err(io::Error::other)?;
+                committed = wanted;
+                // Pairs with the acquire in `poll`: an answer follows the sync.
+                done.store(committed, Ordering::Release);
+                waker.wake()?;
+            }
+        });
+        Ok(Self { published, durable, commit, waiting: VecDeque::new(), count: 0 })
+    }
+
+    /// Records some questions of a connection, with the next [`Durable::submit`].
+    pub fn add(&mut self, connection: usize, questions: usize) {
+        self.count += questions as u64;
+        self.waiting.push_back((self.count, connection, questions));
+    }
+
+    /// Has the thread sync what was added.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn submit(&mut self) -> Result<()> {
+        if self.commit.is_finished() {
+            return Err("the commit thread ended".into());
+        }
+        if self.published.load(Ordering::Relaxed) < self.count {
+            self.published.store(self.count, Ordering::Release);
+            self.commit.thread().unpark();
+        }
+        Ok(())
+    }
+
+    /// The next whose questions are durable: the connection, and how many.
+    pub fn poll(&mut self) -> Option<(usize, usize)> {
+        let durable = self.durable.load(Ordering::Acquire);
+        let (_, connection, questions) = self.waiting.pop_front_if(|(at, ..)| *at <= durable)?;
+        Some((connection, questions))
     }
 }
 

@@ -1,13 +1,16 @@
 //! Networks and nodes as processes: this program as the `pinwheel` command, what operators ask of them, and their load.
 
-use crate::process::Result;
+use crate::client::Measured;
+use crate::process::{Child, Result};
 use engine::admin::{KeyRow, MintOrder, Reply, Request, VarietyRow, ask};
 use engine::network::Status;
 use loadgen::options::{Rate, RecheckChoice, RunOptions};
+use loadgen::outcome::Verdict;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What this program is called when it is to be the `pinwheel` command.
@@ -205,6 +208,52 @@ impl Sales<'_> {
             quiet: true,
         })
     }
+}
+
+/// Sells for a time through `child`, once it and `resting` have nothing left to do of what was before; processor time is that of
+/// `child`.
+///
+/// # Errors
+/// The run did not take place.
+pub fn sell(child: &Child, resting: &Child, sales: &Sales<'_>) -> Result<Measured> {
+    let options = sales.options()?;
+    // What the load before left to do, as filing what was sold, is not this one's.
+    resting.await_rest()?;
+    let is_over = AtomicBool::new(false);
+    let (outcome, samples) = std::thread::scope(|scope| {
+        let meter = scope.spawn(|| sample(child, &is_over));
+        let outcome = loadgen::run::run(&options, &mut std::io::sink());
+        is_over.store(true, Relaxed);
+        (outcome, meter.join())
+    });
+    let (outcome, samples) = (outcome?, samples.map_err(|_| "the meter panicked")?);
+    let spent = |until: Instant| {
+        let before = samples.iter().take_while(|(at, _)| *at <= until).last();
+        before.or(samples.first()).map_or(0.0, |(_, cpu_s)| *cpu_s)
+    };
+    let trouble = match &outcome.verdict {
+        Verdict::Valid => None,
+        Verdict::Violated => Some(format!("CORRECTNESS VIOLATED: {:?}", outcome.findings.examples)),
+        Verdict::Invalid(why) => Some(format!("invalid: {}", why.join("; "))),
+    };
+    Ok(Measured {
+        answers: outcome.sold_in_time,
+        seconds: sales.time.as_secs_f64(),
+        server_cpu_s: spent(outcome.began + sales.time) - spent(outcome.began),
+        latency: outcome.latency,
+        client_busy: if sales.rate.is_some() { 0.0 } else { outcome.own.busiest },
+        trouble,
+    })
+}
+
+/// The processor time of a server as it goes on.
+fn sample(child: &Child, is_over: &AtomicBool) -> Vec<(Instant, f64)> {
+    let mut samples = Vec::new();
+    while !is_over.load(Relaxed) {
+        samples.push((Instant::now(), child.cpu_s()));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    samples
 }
 
 const MINT_MAX: u32 = 1_000_000;

@@ -3,19 +3,16 @@
 use crate::catalogue::Variety;
 use engine::ledger::SequenceFact;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use wire::message::SellerId;
 
 /// The way to the books of a running network.
 #[derive(Clone, Debug)]
 pub(crate) struct Books {
     socket: PathBuf,
-    /// Whose sales are looked at.
-    seller: u32,
 }
 
 /// Why the books cannot be read.
@@ -31,8 +28,8 @@ pub struct BooksError {
 pub(crate) struct Standing {
     /// By variety.
     pub stock: BTreeMap<String, Shelf>,
-    /// How far the seller's journal was durable.
-    pub position: u64,
+    /// How far each seller's journal was durable, or, of one that is another process, reported.
+    pub positions: BTreeMap<u32, u64>,
 }
 
 /// Where the PINs of a variety are.
@@ -49,38 +46,38 @@ pub(crate) struct Shelf {
 impl Books {
     /// The books of a data directory, or at a socket.
     #[must_use]
-    pub(crate) fn at(path: &Path, seller: SellerId) -> Self {
-        let socket = if path.is_dir() { path.join(SOCKET_FILE) } else { path.to_owned() };
-        Self { socket, seller: seller.0 }
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { socket: if path.is_dir() { path.join(SOCKET_FILE) } else { path.to_owned() } }
     }
 
-    /// How things stand now, when everything sold so far has reached the hub.
+    /// How things stand now, when everything that these sellers have sold so far has reached the hub.
     ///
     /// # Errors
     /// [`BooksError`], also if sales do not reach the hub within ten seconds.
-    pub(crate) fn settled(&self) -> Result<Standing, BooksError> {
+    pub(crate) fn settled(&self, wanted: &BTreeSet<u32>) -> Result<Standing, BooksError> {
         let until = Instant::now() + SETTLE_MAX;
-        let (mut archived, mut archived_at) = (None, Instant::now());
+        let (mut archived, mut archived_at) = (BTreeMap::new(), Instant::now());
         loop {
             let Reply::Status { hub, sellers, varieties } = self.ask("status")? else {
                 return Err(self.unexpected("no status"));
             };
-            let position = match sellers.iter().find(|row| row.seller == self.seller) {
-                Some(row) if row.journal_acknowledged >= row.journal_durable => Some(row.journal_durable),
-                Some(_) => None,
-                // The seller is another process: it reports at least once a second.
-                None => {
-                    let mut nodes = hub.iter().flat_map(|hub| &hub.nodes);
-                    let Some(node) = nodes.find(|row| row.seller == self.seller) else {
-                        return Err(self.unexpected("the seller is not in these books"));
-                    };
-                    if archived.replace(node.journal_acknowledged) != Some(node.journal_acknowledged) {
-                        archived_at = Instant::now();
-                    }
-                    (archived_at.elapsed() > REPORTED_WITHIN).then_some(node.journal_acknowledged)
-                }
-            };
-            if let Some(position) = position {
+            let nodes = hub.iter().flat_map(|hub| &hub.nodes);
+            let mut positions: BTreeMap<u32, u64> =
+                nodes.map(|row| (row.seller, row.journal_acknowledged)).collect();
+            let here: BTreeSet<u32> = sellers.iter().map(|row| row.seller).collect();
+            positions.extend(sellers.iter().map(|row| (row.seller, row.journal_durable)));
+            if !wanted.iter().all(|seller| positions.contains_key(seller)) {
+                return Err(self.unexpected("the seller is not in these books"));
+            }
+            let is_reported = |row: &SellerRow| row.journal_acknowledged >= row.journal_durable;
+            let here_done = sellers.iter().filter(|row| wanted.contains(&row.seller)).all(is_reported);
+            // Sellers that are other processes report at least once a second.
+            let elsewhere: BTreeMap<u32, u64> =
+                wanted.difference(&here).map(|seller| (*seller, positions[seller])).collect();
+            if archived != elsewhere {
+                (archived, archived_at) = (elsewhere, Instant::now());
+            }
+            if here_done && (archived.is_empty() || archived_at.elapsed() > REPORTED_WITHIN) {
                 let Reply::Varieties { varieties: rows } = self.ask("list_varieties")? else {
                     return Err(self.unexpected("no varieties"));
                 };
@@ -91,7 +88,7 @@ impl Books {
                     Some((status.code, Shelf { id: row.id, variety, unsold }))
                 };
                 let stock = varieties.into_iter().filter_map(shelf).collect();
-                return Ok(Standing { stock, position });
+                return Ok(Standing { stock, positions });
             }
             if Instant::now() > until {
                 return Err(self.unexpected("sales do not reach the hub"));
@@ -111,18 +108,19 @@ impl Books {
         }
     }
 
-    /// Shows every fact about sequences from a journal position on, of `terminals` only if there are any.
+    /// Shows every fact about a seller's sequences from a journal position on, of `terminals` only if there are any.
     ///
     /// # Errors
     /// [`BooksError`].
     pub(crate) fn sequences(
         &self,
+        seller: u32,
         since: u64,
         terminals: &[u64],
         mut take: impl FnMut(&SequenceFact),
     ) -> Result<(), BooksError> {
         let want = serde_json::json!({
-            "want": "sequences", "seller": self.seller, "since": since, "terminals": terminals,
+            "want": "sequences", "seller": seller, "since": since, "terminals": terminals,
         });
         let mut seen = 0;
         let reply = self.ask_in_parts(&want, |rows| {

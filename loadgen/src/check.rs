@@ -7,7 +7,9 @@ use wire::message::{Pin, Serial};
 /// One PIN as a terminal received it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sale {
-    /// The terminal's sequence.
+    /// The seller's number.
+    pub seller: u32,
+    /// The terminal's sequence there.
     pub sequence: u64,
     /// Names the PIN in the whole network: its block and index.
     pub reference: u64,
@@ -21,6 +23,13 @@ pub(crate) struct Sale {
     pub pin: Pin,
     /// The serial.
     pub serial: Serial,
+}
+
+impl Sale {
+    /// What names it: seller, terminal and sequence.
+    pub(crate) fn name(&self) -> (u32, u32, u64) {
+        (self.seller, self.terminal, self.sequence)
+    }
 }
 
 /// The variety of a PIN that came for a sequence without an open question.
@@ -132,7 +141,8 @@ pub(crate) fn check(books: &[Book], name: impl Fn(u32) -> u64, findings: &mut Fi
     let sales: Vec<&Sale> = books.iter().flat_map(Book::sales).collect();
     let say = |sale: &Sale| {
         let serial = String::from_utf8_lossy(sale.serial.as_bytes()).into_owned();
-        format!("terminal {} sequence {} (serial {serial})", name(sale.terminal), sale.sequence)
+        let (seller, terminal) = (sale.seller, name(sale.terminal));
+        format!("seller {seller} terminal {terminal} sequence {} (serial {serial})", sale.sequence)
     };
     let mut varieties: HashMap<u64, &Sale> = HashMap::new();
     for sale in &sales {
@@ -153,13 +163,13 @@ pub(crate) fn check(books: &[Book], name: impl Fn(u32) -> u64, findings: &mut Fi
         }
     }
     // A sequence may appear more than once only because its PIN came again after an answer.
-    let mut again: HashMap<(u32, u64), (&Sale, bool)> = HashMap::new();
+    let mut again: HashMap<(u32, u32, u64), (&Sale, bool)> = HashMap::new();
     for sale in sales.iter().filter(|sale| sale.variety == UNASKED) {
-        again.insert((sale.terminal, sale.sequence), (sale, false));
+        again.insert(sale.name(), (sale, false));
     }
     if !again.is_empty() {
         for sale in &sales {
-            let Some((other, was_asked)) = again.get_mut(&(sale.terminal, sale.sequence)) else { continue };
+            let Some((other, was_asked)) = again.get_mut(&sale.name()) else { continue };
             *was_asked |= sale.variety != UNASKED;
             if (other.reference, other.pin) != (sale.reference, sale.pin) {
                 findings.add(Wrong::AnswerChanged, || say(sale));
@@ -194,9 +204,10 @@ fn twice(
     for run in order.chunk_by(|a, b| a.0 == b.0).filter(|run| run.len() > 1) {
         for (place, (_, at)) in run.iter().enumerate() {
             let sale = sales[*at as usize];
-            let twin = run[..place].iter().map(|(_, at)| sales[*at as usize]).find(|other| {
-                same(other, sale) && (other.terminal, other.sequence) != (sale.terminal, sale.sequence)
-            });
+            let twin = run[..place]
+                .iter()
+                .map(|(_, at)| sales[*at as usize])
+                .find(|other| same(other, sale) && other.name() != sale.name());
             if let Some(twin) = twin {
                 findings.add(Wrong::SoldTwice, || format!("{} and {}", say(twin), say(sale)));
             }
@@ -223,7 +234,7 @@ mod tests {
 
     fn sale(terminal: u32, sequence: u64, reference: u64, variety: u16, pin: &str, serial: &str) -> Sale {
         let (pin, serial) = (Pin::new(pin.as_bytes()).unwrap(), Serial::new(serial.as_bytes()).unwrap());
-        Sale { sequence, reference, terminal, variety, resumed: false, pin, serial }
+        Sale { seller: 1, sequence, reference, terminal, variety, resumed: false, pin, serial }
     }
 
     fn found(sales: &[Sale]) -> Findings {

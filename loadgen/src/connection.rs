@@ -1,10 +1,12 @@
 //! One terminal's TCP connection: the session on it, and the sales over that.
 
+mod abroad;
 mod answers;
 mod bytes;
+mod questions;
 
-pub(crate) use answers::Question;
 pub(crate) use bytes::BUFFER_BYTES;
+pub(crate) use questions::{Question, What};
 
 use crate::desk::{Desk, Stage};
 use crate::sales::Sales;
@@ -12,8 +14,9 @@ use crate::sequences::STRETCH;
 use crate::words::io_word;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use std::collections::VecDeque;
+use questions::Questions;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, encode_bye, encode_ping};
 use wire::message::{Addresses, Request, Welcome};
 use wire::session::{TerminalHandshake, TerminalSession};
@@ -29,6 +32,11 @@ pub(crate) struct Connection {
     /// Not yet taken by the socket.
     output: Vec<u8>,
     pub(crate) sales: Sales,
+    /// Its sales at sellers that it was connected with before.
+    pub(crate) elsewhere: Vec<Sales>,
+    /// Where it connects now, and where the last welcome came from.
+    address: SocketAddr,
+    known_good: SocketAddr,
     /// The last one, also of an earlier connection.
     welcome: Option<Welcome>,
     /// Whether this connection brought one.
@@ -38,10 +46,8 @@ pub(crate) struct Connection {
     pub(crate) in_idle: bool,
     /// Since when a sale could begin, in nanoseconds of the run.
     pub(crate) idle_since_ns: u64,
-    /// Status and confirm: to be asked, and asked.
-    questions: VecDeque<Question>,
-    asked: Vec<Question>,
-    ask_after_ns: u64,
+    /// To be asked, and asked.
+    questions: Questions,
     attempts: u32,
     /// When the phase began, and when something was sent last.
     since_ns: u64,
@@ -72,14 +78,15 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             sales: Sales::new(desk.terminal(terminal).id),
+            elsewhere: Vec::new(),
+            address: desk.target(terminal),
+            known_good: desk.target(terminal),
             welcome: None,
             welcomed: false,
             reserved_below: 0,
             in_idle: false,
             idle_since_ns: 0,
-            questions: VecDeque::new(),
-            asked: Vec::new(),
-            ask_after_ns: 0,
+            questions: Questions::default(),
             attempts: 0,
             since_ns: 0,
             sent_ns: 0,
@@ -114,15 +121,24 @@ impl Connection {
         matches!(self.phase, Phase::Down { retry_ns } if retry_ns <= now_ns)
     }
 
-    /// What is not yet answered: sales, and questions after the run.
+    /// What is not yet answered: sales, also of earlier sellers, and questions after the run.
     pub(crate) fn outstanding(&self) -> usize {
-        self.sales.in_flight() + self.questions.len() + self.asked.len()
+        let away: usize = self.elsewhere.iter().map(|sales| sales.settleable().count()).sum();
+        self.sales.in_flight() + away + self.questions.outstanding()
+    }
+
+    /// Sequences whose outcome is not known, and their sellers.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (u32, u64)> {
+        let all = self.elsewhere.iter().chain([&self.sales]);
+        all.flat_map(|sales| sales.open().filter_map(move |sequence| Some((sales.seller()?.0, sequence))))
     }
 
     /// Starts a connection.
     pub(crate) fn connect(&mut self, registry: &Registry, token: Token, desk: &mut Desk, now_ns: u64) {
         self.since_ns = now_ns;
-        let connected = TcpStream::connect(desk.target()).and_then(|mut stream| {
+        let known = self.addresses(desk);
+        self.address = known[self.attempts as usize % known.len()];
+        let connected = TcpStream::connect(self.address).and_then(|mut stream| {
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             Ok(stream)
         });
@@ -130,6 +146,18 @@ impl Connection {
             Ok(stream) => (self.stream, self.phase) = (Some(stream), Phase::Connecting),
             Err(error) => self.fall(io_word(&error), desk, now_ns),
         }
+    }
+
+    /// Where it may connect: where it was last, where the welcome said, and where the run began.
+    pub(super) fn addresses(&self, desk: &Desk) -> Vec<SocketAddr> {
+        let mut known = vec![self.known_good];
+        let said = self.welcome.iter().flat_map(|welcome| welcome.addresses.sockets());
+        for address in said.chain([desk.target(self.terminal)]) {
+            if !known.contains(&address) {
+                known.push(address);
+            }
+        }
+        known
     }
 
     /// The socket is ready for something.
@@ -174,8 +202,9 @@ impl Connection {
                 desk.idle.push_back(self.terminal);
             }
             Stage::Open | Stage::Waiting => {}
-            Stage::After => self.ask(now_ns),
+            Stage::After => self.confirm_the_rest(),
         }
+        self.ask(desk.is_after(), desk.protection().0, now_ns);
         self.flush(desk, now_ns);
     }
 
@@ -192,9 +221,9 @@ impl Connection {
         self.put(&Request::Vend(vend));
     }
 
-    /// Questions to ask after the run.
+    /// Something to ask after the run.
     pub(crate) fn question(&mut self, question: Question) {
-        self.questions.push_back(question);
+        self.questions.add(question);
     }
 
     /// Looks for what is overdue.
@@ -219,7 +248,7 @@ impl Connection {
                     let length = encode_ping(0, &mut ping);
                     self.output.extend_from_slice(&ping[..length]);
                     self.flush(desk, now_ns);
-                } else if self.sales.is_due(now_ns) || !self.questions.is_empty() || desk.is_after() {
+                } else if self.sales.is_due(now_ns) || self.questions.are_waiting() || desk.is_after() {
                     self.advance(desk, now_ns);
                 }
             }

@@ -19,7 +19,8 @@ use wire::session::{Mode, Suite};
 /// What all threads of a run share.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) target: SocketAddr,
+    /// Where terminals connect at first, each of them in turn.
+    pub(crate) targets: Vec<SocketAddr>,
     pub(crate) terminals: Vec<Terminal>,
     /// This run's, then those that only the run before asked for.
     pub(crate) varieties: Vec<Variety>,
@@ -176,8 +177,8 @@ impl Desk {
         &self.plan.terminals[index as usize]
     }
 
-    pub(crate) fn target(&self) -> SocketAddr {
-        self.plan.target
+    pub(crate) fn target(&self, terminal: u32) -> SocketAddr {
+        self.plan.targets[terminal as usize % self.plan.targets.len()]
     }
 
     pub(crate) fn protection(&self) -> (Suite, Mode) {

@@ -22,8 +22,8 @@ pub enum Command {
     /// Load a running network and check what it sells.
     #[command(after_help = EXIT_CODES)]
     Run(Box<RunOptions>),
-    /// See the promise kept: start a network, sell to a thousand terminals, kill it with SIGKILL every two seconds, and
-    /// count what was sold twice and what was lost.
+    /// See the promise kept: start a network, sell to a thousand terminals, kill its hub, servers and managers with SIGKILL, one every
+    /// two seconds or all at once, and count what was sold twice and what was lost.
     #[command(after_help = EXIT_CODES)]
     Demo(DemoOptions),
 }
@@ -48,8 +48,9 @@ pub struct DemoOptions {
 /// A run.
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
-    /// Where the seller listens, such as 127.0.0.1:7400.
-    #[arg(long, value_name = "ADDR")]
+    /// Where the seller listens, such as 127.0.0.1:7400; of several, with commas between them, terminals begin at each in turn. When
+    /// theirs fails they go to others that it named.
+    #[arg(long, value_name = "ADDR,…")]
     pub target: String,
     /// The terminals to play: a file as `pinwheel terminal add --out` writes it, a number for the first so many, or both.
     #[arg(long, value_name = "FILE|N", num_args = 1..=2, default_value = DEFAULT_TERMINALS)]

@@ -57,7 +57,7 @@ pub(crate) fn open_files_for(terminals: usize) -> u64 {
 /// What may end or spoil the run, in words.
 pub(crate) fn notes(
     options: &RunOptions,
-    target: SocketAddr,
+    targets: &[SocketAddr],
     terminals: usize,
     varieties: &[(Variety, bool)],
     books: Option<&Standing>,
@@ -110,7 +110,7 @@ pub(crate) fn notes(
     {
         notes.push(format!("{} MiB are free where the terminals keep their sequences", free >> 20));
     }
-    if target.ip().is_loopback() {
+    if targets.iter().any(|target| target.ip().is_loopback()) {
         notes.push("network and load generator share this machine's processors".to_owned());
     }
     if !optimised {
@@ -126,6 +126,6 @@ pub(crate) fn unsold(books: &Standing, varieties: &[(Variety, bool)]) -> u64 {
 }
 
 /// Memory for one sale: the record, and its place in the sorted orders of the check.
-const SALE_BYTES: f64 = 72.0 + 24.0;
+const SALE_BYTES: f64 = 80.0 + 24.0;
 const GIB: f64 = (1u64 << 30) as f64;
 const DISK_LOW: u64 = 64 << 20;

@@ -1,4 +1,4 @@
-//! What terminals received, held against every fact in the books.
+//! What terminals received of one seller, held against every fact in its books.
 
 use crate::check::{Book, Findings, Sale, UNASKED, Wrong};
 use crate::terminals::Terminal;
@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 /// A sequence: the terminal, as an index among the run's, and the number.
 pub(crate) type Sequence = (u32, u64);
 
-/// The receipts of a run.
+/// The receipts of a run, of one seller's sales.
 ///
 /// Give every fact since before the run to [`take`](Self::take), then those of before it of the terminals that
 /// [`owed`](Self::owed) names to [`take_earlier`](Self::take_earlier), then [`finish`](Self::finish).
@@ -41,15 +41,26 @@ pub struct Compared {
     pub others: u64,
 }
 
+impl Compared {
+    /// Adds another seller's.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.agreed += other.agreed;
+        self.open += other.open;
+        self.others += other.others;
+    }
+}
+
 impl<'a> Receipts<'a> {
     /// Puts them in order. `varieties` are the books' numbers of what was asked for.
     pub(crate) fn new(
+        seller: u32,
         books: &'a [Book],
         terminals: &'a [Terminal],
         varieties: HashMap<u32, u16>,
         open: HashSet<Sequence>,
     ) -> Self {
-        let asked = books.iter().flat_map(Book::sales).filter(|sale| sale.variety != UNASKED);
+        let asked = books.iter().flat_map(Book::sales);
+        let asked = asked.filter(|sale| sale.seller == seller && sale.variety != UNASKED);
         let mut sales: Vec<&Sale> = asked.collect();
         sales.sort_unstable_by_key(|sale| (sale.terminal, sale.sequence));
         sales.dedup_by_key(|sale| (sale.terminal, sale.sequence));
@@ -191,10 +202,11 @@ mod tests {
     use wire::message::{KeyEpoch, Pin, Serial, TerminalId};
 
     const VARIETY: u32 = 7;
+    const SELLER: u32 = 3;
 
     fn sale(terminal: u32, sequence: u64, reference: u64) -> Sale {
         let (pin, serial) = (Pin::new(b"1").unwrap(), Serial::new(b"A").unwrap());
-        Sale { sequence, reference, terminal, variety: 0, resumed: false, pin, serial }
+        Sale { seller: SELLER, sequence, reference, terminal, variety: 0, resumed: false, pin, serial }
     }
 
     fn fact(terminal: u64, sequence: u64, state: FactState, reference: u64) -> SequenceFact {
@@ -218,7 +230,8 @@ mod tests {
         let (books, terminals) = ([book], [terminal(10), terminal(11)]);
         let mut findings = Findings::default();
         let varieties = HashMap::from([(VARIETY, 0)]);
-        let mut receipts = Receipts::new(&books, &terminals, varieties, open.iter().copied().collect());
+        let mut receipts =
+            Receipts::new(SELLER, &books, &terminals, varieties, open.iter().copied().collect());
         facts.iter().for_each(|fact| receipts.take(fact, &mut findings));
         let compared = receipts.finish(shared, &mut findings);
         (compared, findings)
@@ -232,6 +245,14 @@ mod tests {
         let (compared, findings) = compare(&sales, &facts, &[], false);
         assert!(findings.is_empty(), "{findings:?}");
         assert_eq!(compared, Compared { agreed: 4, open: 0, others: 0 });
+    }
+
+    #[test]
+    fn another_sellers_sales_are_in_its_own_books() {
+        let other = Sale { seller: SELLER + 1, ..sale(0, 2, 102) };
+        let (compared, findings) = compare(&[sale(0, 1, 101), other], &[sold(10, 1, 101)], &[], false);
+        assert!(findings.is_empty(), "{findings:?}");
+        assert_eq!(compared.agreed, 1);
     }
 
     #[test]
@@ -283,7 +304,7 @@ mod tests {
         for (reference, wrong) in [(101, 0), (102, 1)] {
             let mut findings = Findings::default();
             let varieties = HashMap::from([(VARIETY, 0)]);
-            let mut receipts = Receipts::new(&books, &terminals, varieties, HashSet::new());
+            let mut receipts = Receipts::new(SELLER, &books, &terminals, varieties, HashSet::new());
             assert_eq!(receipts.owed(), [10]);
             receipts.take_earlier(&sold(10, 1, reference), &mut findings);
             receipts.take_earlier(&sold(10, 2, 105), &mut findings);

@@ -17,7 +17,7 @@ use crate::tally::{Counts, Pieces, histogram};
 use crate::terminals::{self, Terminal, TerminalsError};
 use crate::thread::{self, Ended, Progress, Recheck, Report, ThreadError};
 use crate::{hlog, report};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -76,16 +76,21 @@ pub fn run_and_say_when(
     out: &mut dyn Write,
     started: &dyn Fn(),
 ) -> Result<Outcome, RunError> {
-    let target = resolve(&options.target)?;
+    let targets = options.target.split(',').map(str::trim).map(resolve).collect::<Result<Vec<_>, _>>()?;
     let terminals = read_terminals(options)?;
     let count = terminals.len();
     let open_files = raise_open_files(preflight::open_files_for(count));
     preflight::must_have(count, open_files)?;
     let suite = if options.chacha { Suite::ChaChaPoly } else { Suite::AesGcm };
     let mode = if options.clear { Mode::Clear } else { Mode::Sealed };
-    let seen = probe::look(target, &terminals[0], suite, mode)?;
-    let wanted: Vec<(Variety, bool)> = seen
-        .catalogue
+    let mut sellers = BTreeSet::new();
+    let mut catalogue = Vec::new();
+    for target in &targets {
+        let seen = probe::look(*target, &terminals[0], suite, mode)?;
+        sellers.insert(seen.seller.0);
+        catalogue = seen.catalogue;
+    }
+    let wanted: Vec<(Variety, bool)> = catalogue
         .iter()
         .filter(|entry| options.product.is_none_or(|product| product == entry.product))
         .filter(|entry| options.face.is_none_or(|face| face == entry.face_value))
@@ -94,26 +99,27 @@ pub fn run_and_say_when(
     if wanted.is_empty() {
         return Err(RunError::NothingToBuy);
     }
-    let books = options.books.as_deref().map(|path| Books::at(path, seen.seller));
-    let before = books.as_ref().map(Books::settled).transpose()?;
+    let books = options.books.as_deref().map(Books::at);
+    let before = books.as_ref().map(|books| books.settled(&sellers)).transpose()?;
     let now: Vec<Variety> = wanted.iter().map(|(variety, _)| *variety).collect();
     let sequences = Sequences::open(&options.state, &now)?;
     let threads = threads(options, count);
     let environment = Environment::observe(&options.state, open_files);
-    let notes = preflight::notes(options, target, count, &wanted, before.as_ref(), environment.optimised);
+    let notes = preflight::notes(options, &targets, count, &wanted, before.as_ref(), environment.optimised);
 
     let mut live = Live::new(out, threads, options.duration, options.quiet);
     live.set_stock(before.as_ref().map(|books| preflight::unsold(books, &wanted)));
     for note in &notes {
         live.say(&format!("note: {note}"));
     }
-    let plan = Arc::new(plan(options, target, terminals, &now, suite, mode, sequences));
-    let load = Load::of(options, target.to_string(), count, threads, now.len());
+    let names = targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let plan = Arc::new(plan(options, targets, terminals, &now, suite, mode, sequences));
+    let load = Load::of(options, names, count, threads, now.len());
     let played = play(&plan, options, threads, &mut live, started)?;
     live.say_for_now("comparing every PIN with every other");
     let mut gathered = gather(played, &plan, load, environment, notes, live.finish());
     let books = match (books, before) {
-        (Some(books), Some(before)) => Some((books, before)),
+        (Some(books), Some(before)) => Some((books, before, sellers)),
         _ => None,
     };
     judge(&mut gathered, options, &plan, books);
@@ -145,7 +151,7 @@ fn threads(options: &RunOptions, terminals: usize) -> usize {
 
 fn plan(
     options: &RunOptions,
-    target: SocketAddr,
+    targets: Vec<SocketAddr>,
     terminals: Vec<Terminal>,
     now: &[Variety],
     suite: Suite,
@@ -163,7 +169,7 @@ fn plan(
         varieties_earlier.push(at as u16);
     }
     Plan {
-        target,
+        targets,
         terminals,
         varieties_now: now.len(),
         varieties,
@@ -302,8 +308,8 @@ impl Conductor<'_, '_> {
 struct Gathered {
     outcome: Outcome,
     received: Vec<Book>,
-    /// Sequences whose outcome is not known.
-    open: HashSet<Sequence>,
+    /// Sequences whose outcome is not known, by seller.
+    open: HashMap<u32, HashSet<Sequence>>,
     /// Terminals that never came.
     missing: usize,
 }
@@ -324,7 +330,7 @@ fn gather(
     }
     let (mut findings, mut pieces, mut lateness) = (Findings::default(), Pieces::default(), histogram());
     let (mut cpu_ns, mut busiest_ns, mut unsent, mut unresolved, mut unanswered) = (0, 0, 0, 0, 0);
-    let (mut received, mut open) = (Vec::new(), HashSet::new());
+    let (mut received, mut open) = (Vec::new(), HashMap::<u32, HashSet<Sequence>>::new());
     for ended in played.ended {
         findings.merge(&ended.findings);
         pieces.merge(&ended.pieces);
@@ -335,7 +341,9 @@ fn gather(
         unresolved += ended.unresolved as u64;
         unanswered += ended.unanswered.saturating_sub(ended.unresolved) as u64;
         received.push(ended.book);
-        open.extend(ended.open);
+        for (seller, sequence) in ended.open {
+            open.entry(seller).or_default().insert(sequence);
+        }
     }
     let busiest = busiest_ns as f64 / played.selling_ns as f64;
     let at = |quantile| lateness.value_at_quantile(quantile) / 1000;
@@ -371,12 +379,21 @@ fn gather(
     Gathered { outcome, received, open, missing: played.missing }
 }
 
-fn judge(gathered: &mut Gathered, options: &RunOptions, plan: &Plan, books: Option<(Books, Standing)>) {
+fn judge(
+    gathered: &mut Gathered,
+    options: &RunOptions,
+    plan: &Plan,
+    books: Option<(Books, Standing, BTreeSet<u32>)>,
+) {
     let Gathered { outcome, received, open, missing } = gathered;
-    if let Some((books, before)) = books {
+    if let Some((books, before, mut sellers)) = books {
+        // Terminals may have gone to others.
+        sellers.extend(
+            received.iter().flat_map(Book::sales).map(|sale| sale.seller).chain(open.keys().copied()),
+        );
         let mut findings = Findings::default();
-        match reconcile(&books, &before, received, std::mem::take(open), plan, options.shared, &mut findings)
-        {
+        let open = std::mem::take(open);
+        match reconcile(&books, &before, &sellers, received, open, plan, options.shared, &mut findings) {
             Ok(compared) => {
                 outcome.reconciled.books = Some(findings.is_empty());
                 outcome.reconciled.compared = Some(compared);
@@ -388,30 +405,39 @@ fn judge(gathered: &mut Gathered, options: &RunOptions, plan: &Plan, books: Opti
     outcome.verdict = outcome.judge(options, *missing);
 }
 
-/// Holds every receipt against the books, and every sale in them since before the run against the receipts.
+/// Holds every receipt against the books of its seller, and every sale in them since before the run against the receipts.
+#[expect(clippy::too_many_arguments, reason = "all that a run has brought")]
 fn reconcile(
     books: &Books,
     before: &Standing,
+    sellers: &BTreeSet<u32>,
     received: &[Book],
-    open: HashSet<Sequence>,
+    mut open: HashMap<u32, HashSet<Sequence>>,
     plan: &Plan,
     shared: bool,
     findings: &mut Findings,
 ) -> Result<Compared, BooksError> {
-    let after = books.settled()?;
+    let after = books.settled(sellers)?;
     let (balanced, text) = books.audit()?;
     if !balanced {
         findings.add(Wrong::Books, || format!("the audit does not balance: {text}"));
     }
     let index = |variety: Variety| plan.varieties.iter().position(|known| *known == variety);
     let varieties = after.stock.values().filter_map(|shelf| Some((shelf.id, index(shelf.variety)? as u16)));
-    let mut receipts = Receipts::new(received, &plan.terminals, varieties.collect(), open);
-    books.sequences(before.position, &[], |fact| receipts.take(fact, findings))?;
-    let owed = receipts.owed();
-    if !owed.is_empty() {
-        books.sequences(0, &owed, |fact| receipts.take_earlier(fact, findings))?;
+    let varieties: HashMap<u32, u16> = varieties.collect();
+    let mut compared = Compared::default();
+    for &seller in sellers {
+        let since = before.positions.get(&seller).copied().unwrap_or(0);
+        let open = open.remove(&seller).unwrap_or_default();
+        let mut receipts = Receipts::new(seller, received, &plan.terminals, varieties.clone(), open);
+        books.sequences(seller, since, &[], |fact| receipts.take(fact, findings))?;
+        let owed = receipts.owed();
+        if !owed.is_empty() {
+            books.sequences(seller, 0, &owed, |fact| receipts.take_earlier(fact, findings))?;
+        }
+        compared.merge(receipts.finish(shared, findings));
     }
-    Ok(receipts.finish(shared, findings))
+    Ok(compared)
 }
 
 fn write_results(outcome: &Outcome, options: &RunOptions) -> Result<(), RunError> {

@@ -3,8 +3,8 @@
 use crate::catalogue::choose;
 use std::collections::VecDeque;
 use wire::message::{
-    Attempt, DeclineReason, LaterReason, Login, Outcome, RefuseReason, Reply, Request, SellerId,
-    SequenceState, Sold, TerminalId, UNRESOLVED_MAX, Vend, WINDOW, Welcome,
+    Attempt, DeclineReason, LaterReason, Login, RefuseReason, Reply, Request, SellerId, SequenceState, Sold,
+    TerminalId, UNRESOLVED_MAX, Vend, WINDOW, Welcome,
 };
 
 /// The sales of one terminal.
@@ -29,8 +29,8 @@ pub(crate) struct Sales {
     told: u64,
     /// Asked and without a final answer, in ascending order.
     flights: VecDeque<Flight>,
-    /// Asked of another seller.
-    foreign: Vec<(SellerId, u64)>,
+    /// Their seller was lost, and nobody will ever say what became of them.
+    unsettled: Vec<u64>,
 }
 
 /// A sequence that was asked for and has no final answer.
@@ -48,6 +48,8 @@ pub(crate) struct Flight {
     sent_ns: u64,
     /// When to send it again; [`AWAITED`] while an answer is awaited.
     due_ns: u64,
+    /// Another seller was told to find out: if it was never sold, it will not be.
+    abroad: bool,
 }
 
 /// What a sequence was asked for.
@@ -70,6 +72,8 @@ pub(crate) enum Meaning<'a> {
     Unasked(&'a Sold),
     /// Final, no PIN.
     Declined(Flight, DeclineReason),
+    /// Final, no PIN: it had not been sold when its terminal went to another seller.
+    GivenUp,
     /// The sequence stays open and will be asked again.
     Later(LaterReason),
     /// The question was wrong.
@@ -111,8 +115,13 @@ impl Sales {
             printed: 0,
             told: 0,
             flights: VecDeque::new(),
-            foreign: Vec::new(),
+            unsettled: Vec::new(),
         }
+    }
+
+    /// Whose sequences these are, once it has said so.
+    pub(crate) fn seller(&self) -> Option<SellerId> {
+        self.seller
     }
 
     /// The lowest sequence never used.
@@ -124,15 +133,34 @@ impl Sales {
         self.flights.len()
     }
 
-    /// Sequences without a known outcome, at this or another seller.
-    pub(crate) fn unresolved(&self) -> usize {
-        let sales = self.flights.iter().filter(|flight| flight.purpose != Purpose::Void).count();
-        sales + self.foreign.len()
+    /// Sequences without a known outcome.
+    pub(crate) fn open(&self) -> impl Iterator<Item = u64> {
+        self.settleable().chain(self.unsettled.iter().copied())
     }
 
-    /// Sequences of this seller without a known outcome.
-    pub(crate) fn open(&self) -> impl Iterator<Item = u64> {
+    /// Those whose outcome can still be asked for.
+    pub(crate) fn settleable(&self) -> impl Iterator<Item = u64> {
         self.flights.iter().filter(|flight| flight.purpose != Purpose::Void).map(|flight| flight.sequence)
+    }
+
+    /// The terminal is at another seller: this one's sequences are settled through that.
+    pub(crate) fn handle_left(&mut self) {
+        self.flights.iter_mut().for_each(|flight| flight.abroad = true);
+    }
+
+    /// Another seller says that a sequence ended without a PIN for this terminal; whether that was not known.
+    pub(crate) fn end_abroad(&mut self, sequence: u64, is_unsettled: bool) -> bool {
+        let landed = self.land_abroad(sequence).is_some();
+        if landed && is_unsettled {
+            self.unsettled.push(sequence);
+        }
+        landed
+    }
+
+    /// Its PIN has come through another seller.
+    pub(crate) fn land_abroad(&mut self, sequence: u64) -> Option<Flight> {
+        let at = self.flights.iter().position(|flight| flight.sequence == sequence)?;
+        Some(self.land(at))
     }
 
     /// Takes in a welcome. `reserved_below` says what an earlier process may have used at this seller; `variety` is the
@@ -148,7 +176,8 @@ impl Sales {
         if base > next || next - base > WINDOW {
             return Err(FalseWelcome::Window);
         }
-        if self.seller == Some(welcome.seller) {
+        if self.seller.is_some() {
+            debug_assert_eq!(self.seller, Some(welcome.seller), "each seller has sales of its own");
             if next <= self.answered_top {
                 return Err(FalseWelcome::Forgot { answered: self.answered_top, next });
             }
@@ -157,10 +186,6 @@ impl Sales {
                 flight.due_ns = now_ns;
             }
         } else {
-            let lost = self.flights.drain(..).filter(|flight| flight.purpose != Purpose::Void);
-            let before = self.seller.unwrap_or_default();
-            self.foreign.extend(lost.map(|flight| (before, flight.sequence)));
-            (self.printed, self.told, self.answered_top) = (0, 0, 0);
             (self.seller, self.next, self.repeat_below) = (Some(welcome.seller), base.max(1), reserved_below);
         }
         // What the seller holds and this process did not ask for.
@@ -171,14 +196,16 @@ impl Sales {
         Ok(())
     }
 
-    /// The login for the welcome that came last: as many unresolved sequences as fit; the others are repeated anyway.
-    pub(crate) fn login(&self) -> Login {
-        let own = self.flights.iter().filter(|flight| flight.purpose != Purpose::Void);
-        let own = own.filter_map(|flight| Some((self.seller?, flight.sequence)));
+    /// The login for the welcome that came last: as many unresolved sequences as fit, those of other sellers first. The others are
+    /// repeated or asked for anyway.
+    pub(crate) fn login(&self, elsewhere: &[Self]) -> Login {
+        let pairs = |sales: &'_ Self| {
+            let seller = sales.seller;
+            sales.settleable().filter_map(move |sequence| Some((seller?, sequence))).collect::<Vec<_>>()
+        };
+        let all = elsewhere.iter().chain([self]).flat_map(pairs);
         let mut login = Login::EMPTY;
-        for (place, pair) in
-            login.unresolved.iter_mut().zip(self.foreign.iter().copied().chain(own)).take(UNRESOLVED_MAX)
-        {
+        for (place, pair) in login.unresolved.iter_mut().zip(all).take(UNRESOLVED_MAX) {
             *place = pair;
             login.count += 1;
         }
@@ -267,11 +294,9 @@ impl Sales {
             | Reply::Later { sequence, .. }
             | Reply::Refused { sequence, .. }
             | Reply::State { sequence, .. } => *sequence,
-            Reply::Resolved(resolved) => {
-                self.handle_resolved(resolved.list());
+            Reply::Resolved(_) | Reply::Welcome(_) | Reply::Catalogue(_) | Reply::Settled(_) => {
                 return Meaning::Nothing;
             }
-            Reply::Welcome(_) | Reply::Catalogue(_) | Reply::Settled(_) => return Meaning::Nothing,
         };
         if correlation != correlation_of(sequence) {
             return Meaning::Misplaced { sequence };
@@ -287,7 +312,13 @@ impl Sales {
                 Meaning::Sold(flight, sold)
             }
             (Reply::Sold(sold), None) => Meaning::Unasked(sold),
-            (Reply::Declined { reason, .. }, Some(at)) => Meaning::Declined(self.land(at), *reason),
+            (Reply::Declined { reason, .. }, Some(at)) => {
+                let flight = self.land(at);
+                match reason {
+                    DeclineReason::Blocked if flight.abroad => Meaning::GivenUp,
+                    _ => Meaning::Declined(flight, *reason),
+                }
+            }
             (Reply::Later { reason, wait_ms, .. }, Some(at)) => {
                 self.flights[at].due_ns = now_ns + u64::from((*wait_ms).max(1)) * 1_000_000;
                 Meaning::Later(*reason)
@@ -316,16 +347,20 @@ impl Sales {
         }
     }
 
-    fn handle_resolved(&mut self, outcomes: &[Outcome]) {
-        for outcome in outcomes.iter().filter(|outcome| outcome.state.is_final()) {
-            self.foreign.retain(|pair| *pair != (outcome.seller, outcome.sequence));
-        }
-    }
-
     fn launch(&mut self, purpose: Purpose, variety: u16, intended_ns: u64, now_ns: u64) {
         let sequence = self.next;
         let (first_ns, sent_ns, due_ns) = (now_ns, now_ns, now_ns);
-        self.flights.push_back(Flight { sequence, purpose, variety, intended_ns, first_ns, sent_ns, due_ns });
+        let abroad = false;
+        self.flights.push_back(Flight {
+            sequence,
+            purpose,
+            variety,
+            intended_ns,
+            first_ns,
+            sent_ns,
+            due_ns,
+            abroad,
+        });
         self.next += 1;
         self.printed <<= 1;
         self.told <<= 1;
@@ -422,7 +457,7 @@ mod tests {
         sales.handle_reply(correlation_of(1), &sold(1), 1);
         assert!(!sales.is_due(10) && sales.is_overdue(10, 5));
         sales.welcome(&welcome(1, 4), 0, |_| 0, 20).unwrap();
-        assert_eq!(sales.login().pairs(), [(SellerId(1), 2), (SellerId(1), 3)]);
+        assert_eq!(sales.login(&[]).pairs(), [(SellerId(1), 2), (SellerId(1), 3)]);
         assert_eq!(sales.poll_due(20, vend), Some(Request::Vend(vend(Attempt::Repeat, 2, 0, 1))));
         assert_eq!(sales.poll_due(20, vend), Some(Request::Vend(vend(Attempt::Repeat, 3, 0, 2))));
         assert_eq!(sales.poll_due(20, vend), None);
@@ -457,6 +492,32 @@ mod tests {
         let meaning = sales.handle_reply(correlation_of(1), &reply, 1);
         assert!(matches!(meaning, Meaning::Misplaced { sequence: 2 }));
         assert_eq!(sales.in_flight(), 2);
+    }
+
+    #[test]
+    fn what_is_open_at_another_seller_comes_with_the_login_and_ends_there() {
+        let mut away = sales(1, 1, 0);
+        for _ in 0..3 {
+            away.begin(1, 0, 0);
+        }
+        away.handle_left();
+        let mut here = Sales::new(TerminalId(9));
+        here.welcome(&Welcome { seller: SellerId(2), ..welcome(1, 1) }, 0, |_| 0, 0).unwrap();
+        here.begin(1, 0, 0);
+        let pairs = [(SellerId(1), 1), (SellerId(1), 2), (SellerId(1), 3), (SellerId(2), 1)];
+        assert_eq!(here.login(&[away]).pairs(), pairs);
+        let mut away = sales(1, 1, 0);
+        for _ in 0..3 {
+            away.begin(1, 0, 0);
+        }
+        away.handle_left();
+        assert_eq!(away.land_abroad(2).map(|flight| flight.sequence), Some(2));
+        assert!(away.end_abroad(3, true) && !away.end_abroad(3, true), "it ends once");
+        assert!(away.settleable().eq([1]) && away.open().eq([1, 3]), "what is unsettled is never known");
+        // It came back before it was told: the seller has blocked what it had not sold.
+        away.welcome(&welcome(1, 4), 0, |_| 0, 5).unwrap();
+        let blocked = Reply::Declined { sequence: 1, reason: DeclineReason::Blocked };
+        assert!(matches!(away.handle_reply(correlation_of(1), &blocked, 6), Meaning::GivenUp));
     }
 
     #[test]

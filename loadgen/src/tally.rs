@@ -18,6 +18,10 @@ pub struct Counts {
     pub later: Reasons,
     /// Declines, by reason.
     pub declined: Reasons,
+    /// Vends that had not been sold when their terminals went to another seller, and never will be.
+    pub given_up: u64,
+    /// PINs that came through another seller than the one that sold them.
+    pub through_others: u64,
     /// Refusals, by reason.
     pub refused: Reasons,
     /// Vends that were not answered in time.
@@ -41,6 +45,8 @@ impl Counts {
         self.repeats += other.repeats;
         self.later.merge(&other.later);
         self.declined.merge(&other.declined);
+        self.given_up += other.given_up;
+        self.through_others += other.through_others;
         self.refused.merge(&other.refused);
         self.timeouts += other.timeouts;
         self.connections_lost.merge(&other.connections_lost);

@@ -2,7 +2,7 @@
 
 use crate::alarm::Alarm;
 use crate::check::{Book, Findings};
-use crate::connection::{Connection, Question};
+use crate::connection::{Connection, Question, What};
 use crate::desk::{Desk, Plan, Step};
 use crate::environment::thread_cpu_ns;
 use crate::pace::{Pace, Schedule};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Release};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
+use wire::message::SellerId;
 
 /// What a thread says while it runs.
 #[derive(Debug)]
@@ -41,8 +42,8 @@ pub(crate) struct Ended {
     pub(crate) busy_ns: u64,
     /// Sequences whose outcome it does not know.
     pub(crate) unresolved: usize,
-    /// Those of them that it asked of the seller it last knew.
-    pub(crate) open: Vec<Sequence>,
+    /// They and their sellers.
+    pub(crate) open: Vec<(u32, Sequence)>,
     /// Questions after the run that were not answered.
     pub(crate) unanswered: usize,
     /// Open loop: vends that were due and never sent.
@@ -332,15 +333,17 @@ impl Thread {
         if recheck == Recheck::None {
             return;
         }
-        let mut newest: HashMap<u32, u64> = HashMap::new();
+        let mut newest: HashMap<(u32, u32), u64> = HashMap::new();
         for sale in self.desk.book.sales() {
-            let top = newest.entry(sale.terminal).or_default();
+            let top = newest.entry((sale.seller, sale.terminal)).or_default();
             *top = sale.sequence.max(*top);
         }
         for sale in self.desk.book.sales() {
-            let old = newest[&sale.terminal] - sale.sequence >= wire::message::WINDOW;
+            let old = newest[&(sale.seller, sale.terminal)] - sale.sequence >= wire::message::WINDOW;
             if recheck == Recheck::All || !old {
-                let question = Question::Status { sequence: sale.sequence, reference: sale.reference };
+                let (seller, sequence) = (SellerId(sale.seller), sale.sequence);
+                let what = What::Status { reference: sale.reference };
+                let question = Question { seller, sequence, what };
                 self.connections[sale.terminal as usize - self.first].question(question);
             }
         }
@@ -356,13 +359,13 @@ impl Thread {
             }
             unsent
         });
-        let open = self
-            .connections
-            .iter()
-            .flat_map(|connection| connection.sales.open().map(|sequence| (connection.terminal, sequence)));
+        let open = self.connections.iter().flat_map(|connection| {
+            connection.open().map(|(seller, sequence)| (seller, (connection.terminal, sequence)))
+        });
+        let open: Vec<_> = open.collect();
         Ended {
-            open: open.collect(),
-            unresolved: self.connections.iter().map(|connection| connection.sales.unresolved()).sum(),
+            unresolved: open.len(),
+            open,
             unanswered: self.connections.iter().map(Connection::outstanding).sum(),
             book: self.desk.book,
             findings: self.desk.findings,

@@ -7,6 +7,7 @@
 use crate::session::Suite;
 use crate::settlement::SoldBox;
 use alloc::boxed::Box;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Sequences above the window's base that a seller keeps open for one terminal at a time.
 pub const WINDOW: u64 = 64;
@@ -293,6 +294,37 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// The first [`ADDRESSES_MAX`] of some socket addresses.
+    #[must_use]
+    pub fn of(sockets: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let mut addresses = Self::default();
+        for (place, socket) in addresses.list.iter_mut().zip(sockets) {
+            let ip = match socket.ip() {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            *place = (ip.octets(), socket.port());
+            addresses.count += 1;
+        }
+        addresses
+    }
+
+    /// The same in turn, beginning with another: those who are told need not all go to one place first.
+    #[must_use]
+    pub fn turned(mut self, by: usize) -> Self {
+        let count = self.entries().len();
+        if count > 0 {
+            self.list[..count].rotate_left(by % count);
+        }
+        self
+    }
+
+    /// The addresses that count, an IPv4-mapped one as IPv4.
+    pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> {
+        let socket = |&(ip, port): &([u8; 16], u16)| SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port);
+        self.entries().iter().map(socket)
+    }
+
     /// The addresses that count.
     #[must_use]
     pub fn entries(&self) -> &[([u8; 16], u16)] {

@@ -1,10 +1,12 @@
-//! What a relay is held against: a bare proxy that puts the frames of many connections on one, and an echo behind it. No
-//! sealing, no limits, no sessions: only the bytes.
+//! What a relay is held against: a bare proxy that puts the frames of many connections on one, and an echo behind it, at once or when
+//! a record is durable, as a server's answers are. No sealing, no limits, no sessions: only the bytes.
 
 use benches::client::ECHO;
+use benches::echo::Durable;
 use benches::process::Result;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 
@@ -56,11 +58,13 @@ pub(crate) fn serve_proxy(server: SocketAddr) -> Result<()> {
     }
 }
 
-/// Answers every question that comes over such a connection.
-pub(crate) fn serve_echo() -> Result<()> {
+/// Answers every question that comes over such a connection; in a folder, when a record of it there is durable.
+pub(crate) fn serve_echo(folder: Option<&str>) -> Result<()> {
     let mut poll = Poll::new()?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
+    let mut records =
+        folder.map(|folder| Durable::start(folder, Waker::new(poll.registry(), WAKER)?)).transpose()?;
     let (stream, _) = listener.accept()?;
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
@@ -72,9 +76,13 @@ pub(crate) fn serve_echo() -> Result<()> {
     loop {
         poll.poll(&mut events, None)?;
         line.read(&mut buffer)?;
-        let mut asked = Vec::new();
-        line.take(|at, bytes| asked.push((at, bytes.len() / ECHO.question_bytes())));
-        for (at, questions) in asked {
+        let mut asked = VecDeque::new();
+        line.take(|at, bytes| asked.push_back((at, bytes.len() / ECHO.question_bytes())));
+        if let Some(records) = &mut records {
+            asked.drain(..).for_each(|(at, questions)| records.add(at, questions));
+            records.submit()?;
+        }
+        while let Some((at, questions)) = asked.pop_front().or_else(|| records.as_mut()?.poll()) {
             (0..questions).for_each(|_| line.put(at, &answer));
         }
         line.flush()?;
@@ -153,3 +161,4 @@ fn connect(server: SocketAddr) -> Result<TcpStream> {
 
 const LISTENER: Token = Token(usize::MAX);
 const UPSTREAM: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX - 2);

@@ -6,7 +6,8 @@
 //!
 //! - `cpu`: processor seconds of the relay for a million sales on 1,000 and on 9,000 connections in a closed loop, and of the
 //!   bare proxy for a million answers of the same sizes over as many connections upstream: one.
-//! - `low`: what either adds to the median latency at 1,000 questions a second on 50 connections.
+//! - `low`: what either adds to the median latency at 1,000 questions a second on 50 connections; the bare proxy to a durable echo's,
+//!   because a sale is answered when its record is durable.
 //! - `cache`: sales a second on 9,000 connections from a cache, to those from its server, in a closed loop.
 //! - `idle`: memory of a relay's process, and of a cache's, for a terminal that is logged in and silent, between 2,000 and 19,000
 //!   of them, and how long it takes until each has its pong.
@@ -32,8 +33,9 @@ fn main() -> Result<()> {
     become_pinwheel();
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [_, "serve-echo"] => return benches::echo::serve(),
-        [_, "serve-carried-echo"] => return bare::serve_echo(),
+        [_, "serve-durable", folder] => return benches::echo::serve_durable(folder),
+        [_, "serve-carried-echo"] => return bare::serve_echo(None),
+        [_, "serve-carried-echo", folder] => return bare::serve_echo(Some(folder)),
         [_, "serve-proxy", server] => return bare::serve_proxy(server.parse()?),
         _ => {}
     }
@@ -101,8 +103,11 @@ struct Bare {
 }
 
 impl Bare {
-    fn start() -> Result<Self> {
-        let echo = Child::this("carried echo", &["serve-carried-echo"])?;
+    /// With an echo that answers at once, or when a record in a folder is durable.
+    fn start(folder: Option<&Path>) -> Result<Self> {
+        let folder = folder.map(|folder| folder.display().to_string());
+        let words: Vec<&str> = ["serve-carried-echo"].into_iter().chain(folder.as_deref()).collect();
+        let echo = Child::this("carried echo", &words)?;
         let proxy = Child::this("proxy", &["serve-proxy", &echo.address.to_string()])?;
         Ok(Self { proxy, _echo: echo })
     }
@@ -116,7 +121,7 @@ fn cpu(folder: &Path, options: &Options) -> Result<()> {
     let site = Site::start(folder, Kind::Relay, most, stock)?;
     site.server.pin();
     site.manager.pin();
-    let bare = Bare::start()?;
+    let bare = Bare::start(None)?;
     pin(std::process::id(), &CLIENT_CORE.to_string());
     for &connections in &options.connections {
         let (mut relays, mut proxies) = (Vec::new(), Vec::new());
@@ -148,8 +153,10 @@ fn low(folder: &Path, options: &Options) -> Result<()> {
     let site = Site::start(folder, Kind::Relay, PACED_CONNECTIONS, stock)?;
     site.server.pin();
     site.manager.pin();
-    let echo = Child::this("echo", &["serve-echo"])?;
-    let bare = Bare::start()?;
+    let places = ["durable", "carried"].map(|name| folder.join(name));
+    places.iter().try_for_each(std::fs::create_dir)?;
+    let echo = Child::this("durable echo", &["serve-durable", &places[0].display().to_string()])?;
+    let bare = Bare::start(Some(&places[1]))?;
     pin(std::process::id(), &CLIENT_CORE.to_string());
     let mut p50s: [Vec<f64>; 4] = Default::default();
     for _ in 0..options.rounds {
@@ -163,7 +170,7 @@ fn low(folder: &Path, options: &Options) -> Result<()> {
     };
     let [echo, proxy, server, relay] = [0, 1, 2, 3].map(|at| median(p50s[at].clone()));
     println!(
-        "p50: echo {echo:.0}, through the bare proxy {proxy:.0}; server {server:.0}, through the relay {relay:.0} µs"
+        "p50: durable echo {echo:.0}, through the bare proxy {proxy:.0}; server {server:.0}, through the relay {relay:.0} µs"
     );
     Floor::at_most(LOW_MAX, "times")
         .print("low: what the relay adds, to the bare proxy's", added(3, 2) / added(1, 0));

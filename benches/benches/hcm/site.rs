@@ -5,10 +5,8 @@ use benches::network::{Sales, add_terminals, command, done, furnish, mint, termi
 use benches::process::{Child, Result};
 use engine::admin::{KeyRow, Reply, Request};
 use engine::registry::State;
-use loadgen::outcome::Verdict;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A running network with one host connection manager.
 pub(crate) struct Site {
@@ -111,40 +109,7 @@ impl Site {
         let (target, window, product) = (target.as_str(), 1, None);
         let is_clear = false;
         let sales = Sales { target, terminals, state, connections, window, rate, product, is_clear, time };
-        let options = sales.options()?;
-        self.server.await_rest()?;
-        let is_over = AtomicBool::new(false);
-        let (outcome, samples) = std::thread::scope(|scope| {
-            let meter = scope.spawn(|| {
-                let mut samples = Vec::new();
-                while !is_over.load(Relaxed) {
-                    samples.push((Instant::now(), child.cpu_s()));
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                samples
-            });
-            let outcome = loadgen::run::run(&options, &mut std::io::sink());
-            is_over.store(true, Relaxed);
-            (outcome, meter.join())
-        });
-        let (outcome, samples) = (outcome?, samples.map_err(|_| "the meter panicked")?);
-        let spent = |until: Instant| {
-            let before = samples.iter().take_while(|(at, _)| *at <= until).last();
-            before.or(samples.first()).map_or(0.0, |(_, cpu_s)| *cpu_s)
-        };
-        let trouble = match &outcome.verdict {
-            Verdict::Valid => None,
-            Verdict::Violated => Some(format!("CORRECTNESS VIOLATED: {:?}", outcome.findings.examples)),
-            Verdict::Invalid(why) => Some(format!("invalid: {}", why.join("; "))),
-        };
-        Ok(Measured {
-            answers: outcome.sold_in_time,
-            seconds: time.as_secs_f64(),
-            server_cpu_s: spent(outcome.began + time) - spent(outcome.began),
-            latency: outcome.latency,
-            client_busy: if rate.is_some() { 0.0 } else { outcome.own.busiest },
-            trouble,
-        })
+        benches::network::sell(child, &self.server, &sales)
     }
 }
 

@@ -4,9 +4,7 @@ use benches::client::Measured;
 use benches::network::{Sales, add_terminals, command, furnish, mint, status, terminal_keys};
 use benches::process::{Child, Result};
 use engine::admin::KeyRow;
-use loadgen::outcome::Verdict;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A running network.
@@ -45,34 +43,7 @@ impl Pinwheel {
         let (target, terminals, state) = (target.as_str(), self.terminals.as_path(), state.as_path());
         let product = None;
         let sales = Sales { target, terminals, state, connections, window, rate, product, is_clear, time };
-        let options = sales.options()?;
-        // What the load before left to do, as filing what was sold, is not this one's.
-        self.child.await_rest()?;
-        let is_over = AtomicBool::new(false);
-        let (outcome, samples) = std::thread::scope(|scope| {
-            let meter = scope.spawn(|| sample(&self.child, &is_over));
-            let outcome = loadgen::run::run(&options, &mut std::io::sink());
-            is_over.store(true, Relaxed);
-            (outcome, meter.join())
-        });
-        let (outcome, samples) = (outcome?, samples.map_err(|_| "the meter panicked")?);
-        let spent = |until: Instant| {
-            let before = samples.iter().take_while(|(at, _)| *at <= until).last();
-            before.or(samples.first()).map_or(0.0, |(_, cpu_s)| *cpu_s)
-        };
-        let trouble = match &outcome.verdict {
-            Verdict::Valid => None,
-            Verdict::Violated => Some(format!("CORRECTNESS VIOLATED: {:?}", outcome.findings.examples)),
-            Verdict::Invalid(why) => Some(format!("invalid: {}", why.join("; "))),
-        };
-        Ok(Measured {
-            answers: outcome.sold_in_time,
-            seconds: time.as_secs_f64(),
-            server_cpu_s: spent(outcome.began + time) - spent(outcome.began),
-            latency: outcome.latency,
-            client_busy: if rate.is_some() { 0.0 } else { outcome.own.busiest },
-            trouble,
-        })
+        benches::network::sell(&self.child, &self.child, &sales)
     }
 
     /// The terminals and their keys.
@@ -102,21 +73,12 @@ impl Pinwheel {
     }
 }
 
-/// The processor time of a server as it goes on.
-fn sample(child: &Child, is_over: &AtomicBool) -> Vec<(Instant, f64)> {
-    let mut samples = Vec::new();
-    while !is_over.load(Relaxed) {
-        samples.push((Instant::now(), child.cpu_s()));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    samples
-}
-
 /// Starts this program as a network that keeps so many PINs at its seller.
 pub(crate) fn up(data: &Path, listen: &str, stock: u32) -> Result<Child> {
     let target = stock.to_string();
     let mut up = command(data)?;
-    up.args(["--json", "up", "--empty", "--servers", "1", "--clear", "--workers", "1", "--listen", listen]);
+    up.args(["--json", "up", "--empty", "--servers", "1", "--no-managers", "--clear", "--workers", "1"]);
+    up.args(["--listen", listen]);
     up.args(["--low", &target, "--target", &target]);
     Child::start(up, |line| {
         let said: serde_json::Value = serde_json::from_str(line).ok()?;

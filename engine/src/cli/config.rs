@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use wire::message::{ADDRESSES_MAX, Addresses};
 use zeroize::Zeroizing;
 
 /// How to run a hub.
@@ -24,7 +25,7 @@ pub(super) struct HubConfig {
 }
 
 fn bulk_mib_per_s() -> u32 {
-    64
+    128
 }
 
 /// How to run a server.
@@ -38,6 +39,9 @@ pub(super) struct ServerConfig {
     /// Where host connection managers connect; none: there are none.
     #[serde(default)]
     pub(super) links: Option<SocketAddr>,
+    /// Where else terminals may connect: their welcomes say so.
+    #[serde(default)]
+    pub(super) others: Vec<SocketAddr>,
     /// The addresses of the one above, tried in turn: the hub, or the server that this node is below.
     #[serde(alias = "upstream")]
     pub(super) hub: Vec<String>,
@@ -92,6 +96,9 @@ pub(super) struct RelayConfig {
     pub(super) listen: SocketAddr,
     /// The network device that they connect over; none: any.
     pub(super) listen_device: Option<String>,
+    /// Where else they may connect: their welcomes say so.
+    #[serde(default)]
+    pub(super) others: Vec<SocketAddr>,
     /// The servers' link addresses, one used at a time, tried in turn.
     pub(super) servers: Vec<String>,
     /// The network device that servers are called over; none: the system's choice.
@@ -115,6 +122,14 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Exi
     let config =
         toml::from_str(&text).map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
     Ok((config, path.parent().unwrap_or(Path::new("")).to_owned()))
+}
+
+/// Other addresses for welcomes.
+pub(super) fn others(configured: &[SocketAddr]) -> Result<Addresses, Exit> {
+    if configured.len() > ADDRESSES_MAX {
+        return Err(Exit::usage(format!("others: a welcome has room for {ADDRESSES_MAX} addresses")));
+    }
+    Ok(Addresses::of(configured.iter().copied()))
 }
 
 impl ServerConfig {
@@ -144,7 +159,7 @@ data = "hub-data"
 # Where servers connect. Links are always sealed.
 listen = "127.0.0.1:7700"
 
-# bulk_mib_per_s = 64  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
+# bulk_mib_per_s = 128  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
 "#;
 
 /// What `pinwheel server --example` prints.
@@ -158,6 +173,7 @@ hub = ["127.0.0.1:7700"]
 token_file = "server.token"
 
 # links = "127.0.0.1:7701"  # where host connection managers connect; links are always sealed
+# others = ["10.0.0.2:7601"]  # where else terminals may connect when this address fails: servers or managers, as terminals reach them
 # workers = 1          # threads that sell; 0 or nothing: one for each core but one
 # clear = true         # let terminals talk unsealed; only on loopback
 # segment_mib = 64     # size of a journal segment, when the journal is begun
@@ -192,6 +208,7 @@ token_file = "hcm.token"
 # Where `pinwheel --data DIR status` and `stop` reach it: a lock and a socket are there, nothing else.
 run_dir = "hcm-run"
 
+# others = ["10.0.0.2:7651"]  # where else terminals may connect when this address fails: managers or servers, as terminals reach them
 # listen_device = "eth1"   # terminals connect over this network device only
 # server_device = "eth0"   # servers are called over this one
 # server_source = "10.0.0.7"  # servers are called from this address
@@ -220,13 +237,14 @@ mod tests {
         };
         let uncommented: String = SERVER_EXAMPLE.lines().map(uncomment).collect();
         let full: ServerConfig = toml::from_str(&uncommented).unwrap();
-        assert_eq!((full.workers, full.clear, full.variety_levels.len()), (1, true, 1));
+        assert_eq!((full.workers, full.clear, full.variety_levels.len(), full.others.len()), (1, true, 1, 1));
         assert_eq!((full.segment_mib, full.auto), (server.segment_mib, server.auto));
         let HcmConfig::Relay(relay) = toml::from_str(HCM_EXAMPLE).unwrap() else { panic!("it relays") };
         assert_eq!((relay.servers.len(), relay.connections_max), (1, None));
         let uncommented: String = HCM_EXAMPLE.lines().map(uncomment).collect();
         let HcmConfig::Relay(full) = toml::from_str(&uncommented).unwrap() else { panic!("it relays") };
         assert_eq!(full.connections_per_source_max, Some(crate::limits::RELAY_CONNECTIONS_PER_SOURCE_MAX));
+        assert_eq!(full.others.len(), 1);
         assert!(full.listen_device.is_some() && full.server_device.is_some() && full.server_source.is_some());
         // A cache is configured as a server is.
         let cache = format!("mode = \"cache\"\n{}", SERVER_EXAMPLE.replace("\nhub =", "\nupstream ="));

@@ -1,6 +1,6 @@
 //! `pinwheel hcm`: a host connection manager in a process of its own.
 
-use super::config::{HCM_EXAMPLE, HcmConfig, RelayConfig, read, read_token};
+use super::config::{HCM_EXAMPLE, HcmConfig, RelayConfig, others, read, read_token};
 use super::nodes::sell;
 use super::office::Caller;
 use super::running::{connections_max, listen_on, prepare, watch_signals};
@@ -51,7 +51,9 @@ fn relay(caller: &Caller, config: RelayConfig, base: &Path) -> Result<(), Exit> 
             .unwrap_or(RELAY_CONNECTIONS_PER_SOURCE_MAX),
     };
     let (server_device, server_source) = (config.server_device, config.server_source);
-    let relay = RelayOptions { server_device, server_source, limits, ..RelayOptions::new(config.servers) };
+    let others = others(&config.others)?;
+    let relay =
+        RelayOptions { server_device, server_source, others, limits, ..RelayOptions::new(config.servers) };
     let options = RelayNodeOptions { listener, token, relay, run_dir: run_dir.clone(), clock, random };
     let node = RelayNode::start(options).map_err(Exit::unreachable)?;
     let (stop, stopped) = bounded(1);

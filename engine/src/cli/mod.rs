@@ -70,7 +70,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a whole network in this process: a hub and servers, on loopback.
+    /// Run a whole network in this process, on loopback: a hub, servers, and two host connection managers, a relay and a cache.
     Up(UpArgs),
     /// Run a hub, or have it go offline.
     Hub(HubArgs),
@@ -265,12 +265,15 @@ enum SettleArg {
 
 #[derive(Args)]
 struct UpArgs {
-    /// Where terminals connect to the first server; the others have the ports that follow.
+    /// Where terminals connect to the first server; the other servers, the relay and the cache have the ports that follow.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7601")]
     listen: SocketAddr,
     /// How many servers.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     servers: u16,
+    /// No relay and no cache.
+    #[arg(long)]
+    no_managers: bool,
     /// Worker threads of each server [default: the cores but one, shared].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
@@ -531,8 +534,8 @@ struct BuyArgs {
     /// How many PINs, one after the other.
     #[arg(long, default_value_t = 1)]
     count: u32,
-    /// Where the seller listens [default: what `up` last wrote to the data directory].
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where a server or a manager listens [default: what `up` last wrote to the data directory].
+    #[arg(long, visible_alias = "at", value_name = "ADDRESS")]
     connect: Option<SocketAddr>,
     /// The terminals' keys [default: terminals.csv in the data directory].
     #[arg(long, value_name = "FILE")]

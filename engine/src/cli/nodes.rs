@@ -1,6 +1,6 @@
 //! `pinwheel hub` and `pinwheel server`: one node in a process of its own.
 
-use super::config::{HUB_EXAMPLE, HubConfig, SERVER_EXAMPLE, ServerConfig, read};
+use super::config::{HUB_EXAMPLE, HubConfig, SERVER_EXAMPLE, ServerConfig, others, read};
 use super::office::{Caller, fatal};
 use super::running::{connections_max, default_workers, listen, prepare, run};
 use super::screen::{say, say_json};
@@ -22,7 +22,7 @@ pub(super) fn hub(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
     let (links, address) = listen(config.listen)?;
     let bulk_bytes_per_s = (config.bulk_mib_per_s > 0).then(|| u64::from(config.bulk_mib_per_s) << 20);
     let hub = Some(HubOptions { data: data.clone(), links: Some(links), bulk_bytes_per_s });
-    let options = Options { data: data.clone(), hub, sellers: Vec::new(), clock, random, fatal };
+    let options = Options { data: data.clone(), hub, sellers: Vec::new(), relay: None, clock, random, fatal };
     run(
         options,
         None,
@@ -55,6 +55,7 @@ pub(super) fn sell(caller: &Caller, config: ServerConfig, base: &Path) -> Result
     if config.hub.is_empty() {
         return Err(Exit::usage("hub: name at least one address, such as \"127.0.0.1:7700\""));
     }
+    let others = others(&config.others)?;
     let data = caller.directory(base, &config.data);
     prepare(Some(&data))?;
     let token = config.token(base)?;
@@ -65,8 +66,8 @@ pub(super) fn sell(caller: &Caller, config: ServerConfig, base: &Path) -> Result
         workers => usize::from(workers),
     };
     let levels = LevelRules { every: config.levels, by_code: config.variety_levels, auto: config.auto };
-    let selling =
-        Selling { listener, links, clear: config.clear, workers, connections_max: connections_max(), levels };
+    let (clear, connections_max) = (config.clear, connections_max());
+    let selling = Selling { listener, others, links, clear, workers, connections_max, levels };
     let seller = SellerOptions {
         data: data.clone(),
         upstream: Upstream::At { addresses: config.hub, token },
@@ -74,7 +75,8 @@ pub(super) fn sell(caller: &Caller, config: ServerConfig, base: &Path) -> Result
         segment_bytes: u64::from(config.segment_mib) << 20,
         unreported_alarm_s: config.unreported_alarm_s,
     };
-    let options = Options { data: data.clone(), hub: None, sellers: vec![seller], clock, random, fatal };
+    let options =
+        Options { data: data.clone(), hub: None, sellers: vec![seller], relay: None, clock, random, fatal };
     run(
         options,
         Some(address),

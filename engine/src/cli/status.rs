@@ -2,18 +2,22 @@
 
 use super::registry::word;
 use super::screen::{table, thousands};
-use crate::network::{BelowStatus, HubStatus, LostStatus, RelayStatus, SellerStatus, Status};
+use crate::network::{
+    BelowStatus, HubStatus, LostStatus, RelayStatus, SellerStatus, SellerStockStatus, Status,
+};
 
 pub(super) fn status_text(status: &Status) -> String {
     let mut text = String::from("\n");
     let runs = status.sellers.iter().any(|seller| seller.address.is_some())
-        || status.hub.as_ref().is_some_and(|hub| hub.links.is_some());
-    if let Some(relay) = &status.relay {
-        return relay_text(relay, status);
-    }
+        || status.hub.as_ref().is_some_and(|hub| hub.links.is_some())
+        || status.relay.is_some();
     if runs {
-        let (uptime, pid, terminals) = (long(status.uptime_s), status.pid, status.terminals);
-        text.push_str(&format!("  up {uptime}, process {pid}, {terminals} terminals registered\n\n"));
+        let (uptime, pid) = (long(status.uptime_s), status.pid);
+        text.push_str(&format!("  up {uptime}, process {pid}"));
+        if status.terminals > 0 {
+            text.push_str(&format!(", {} terminals registered", thousands(status.terminals as u64)));
+        }
+        text.push_str("\n\n");
     } else {
         text.push_str("  not running\n\n");
     }
@@ -21,7 +25,17 @@ pub(super) fn status_text(status: &Status) -> String {
         text.push_str(&hub_text(hub));
     }
     for seller in status.sellers.iter().filter(|_| runs) {
-        text.push_str(&seller_text(seller, status.now_ms));
+        text.push_str(&seller_text(seller, status.hub.as_ref(), status.now_ms));
+    }
+    if let Some(relay) = &status.relay {
+        text.push_str(&relay_text(relay, status));
+    }
+    // Where the hub is, it has told that of all nodes.
+    if status.hub.is_none() {
+        text.push_str(&levels_text(&status.sellers));
+    }
+    if status.varieties.is_empty() {
+        return text;
     }
     let rows: Vec<_> = status
         .varieties
@@ -38,7 +52,7 @@ pub(super) fn status_text(status: &Status) -> String {
         ">received",
         ">hub",
         ">transfer",
-        ">at sellers",
+        ">sellers",
         ">sellable",
         ">sold",
         ">withdrawn",
@@ -49,14 +63,32 @@ pub(super) fn status_text(status: &Status) -> String {
     text
 }
 
+/// What sellers have, and their marks.
+fn levels_text(sellers: &[SellerStatus]) -> String {
+    let row = |seller: &SellerStatus, stock: &SellerStockStatus| {
+        let SellerStockStatus { code, sellable, low, target, high } = stock;
+        let marks = if *target > 0 { format!("{low}/{target}/{high}") } else { "not known yet".to_owned() };
+        vec![code.clone(), seller.seller.to_string(), thousands(*sellable), marks]
+    };
+    let rows: Vec<_> =
+        sellers.iter().flat_map(|seller| seller.stock.iter().map(move |stock| row(seller, stock))).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    table(&["variety", ">seller", ">has", ">low/target/high"], &rows) + "\n"
+}
+
 fn long(seconds: u64) -> String {
     let minutes = seconds / 60;
     format!("{} h {} min {} s", minutes / 60, minutes % 60, seconds % 60)
 }
 
 fn relay_text(relay: &RelayStatus, status: &Status) -> String {
-    let mut text = format!("\n  up {}, process {}\n\n", long(status.uptime_s), status.pid);
-    text.push_str(&format!("  relay {}, terminals connect to {}\n", relay.manager, relay.address));
+    let managers = status.hub.iter().flat_map(|hub| &hub.managers);
+    let known =
+        managers.filter(|known| known.manager == relay.manager).map(|known| known.name.clone()).next();
+    let name = named("relay", relay.manager, known);
+    let mut text = format!("  {name}, terminals connect to {}\n", relay.address);
     let since = long(status.now_ms.saturating_sub(relay.server_since_ms) / 1000);
     let server = match (&relay.server, &relay.failure) {
         (Some(server), _) => {
@@ -70,10 +102,11 @@ fn relay_text(relay: &RelayStatus, status: &Status) -> String {
         (
             "terminals",
             format!(
-                "{} logged in, {} connections, {} wait for the server",
+                "{} logged in, {} connections, {} wait for the server, {} logins since the start",
                 thousands(relay.sessions),
                 thousands(relay.connections),
-                thousands(relay.waiting)
+                thousands(relay.waiting),
+                thousands(relay.logins)
             ),
         ),
         (
@@ -83,10 +116,10 @@ fn relay_text(relay: &RelayStatus, status: &Status) -> String {
         (
             "ended",
             format!(
-                "{} cut because they did not read, {} faults, {} turned away, {} told to begin anew",
+                "{} turned away, {} cut (did not read), {} faults, {} told to begin anew",
+                thousands(relay.turned_away),
                 thousands(relay.cut),
                 thousands(relay.faults),
-                thousands(relay.turned_away),
                 thousands(relay.renewed)
             ),
         ),
@@ -221,7 +254,15 @@ fn lost_text(is_linked: bool, lost: &LostStatus) -> String {
     format!("lost{back}, {} in doubt", thousands(lost.in_doubt))
 }
 
-fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
+/// `cache-1 (seller 3)`, or `seller 3` where the name is not known.
+fn named(what: &str, number: u32, name: Option<String>) -> String {
+    match name {
+        Some(name) => format!("{name} ({what} {number})"),
+        None => format!("{what} {number}"),
+    }
+}
+
+fn seller_text(seller: &SellerStatus, hub: Option<&HubStatus>, now_ms: u64) -> String {
     let state = match (&seller.address, seller.linked, seller.disk_full) {
         (None, ..) => "not selling".to_owned(),
         (Some(address), ..) if !seller.is_open => {
@@ -233,17 +274,19 @@ fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
         }
         (Some(address), _, true) => format!("on {address}; the disk is full"),
     };
-    let mut text = format!("  seller {}, {state}\n", seller.seller);
+    let nodes = hub.iter().flat_map(|hub| &hub.nodes);
+    let known = nodes.filter(|node| node.seller == seller.seller).map(|node| node.name.clone()).next();
+    let mut text = format!("  {}, {state}\n", named("seller", seller.seller, known));
     let rows = [
         (
             "terminals",
-            match seller.carriers {
-                0 => format!("{} logged in, {} connections", seller.sessions, seller.connections),
-                _ => format!(
-                    "{} logged in, {} connections, {} of connection managers",
-                    seller.sessions, seller.connections, seller.carriers
-                ),
-            },
+            format!(
+                "{} logged in, {} connections, {} requests in flight, {} logins since the start",
+                thousands(seller.sessions),
+                thousands(seller.connections as u64),
+                thousands(seller.in_flight),
+                thousands(seller.logins)
+            ),
         ),
         (
             "answers",
@@ -253,6 +296,18 @@ fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
                 thousands(seller.answered_declined),
                 thousands(seller.answered_later)
             ),
+        ),
+        (
+            "sales",
+            match seller.hit_rate() {
+                None => "none since the start".to_owned(),
+                Some(rate) => format!(
+                    "{} since the start, hit rate {:.1} %: {} waited for a PIN",
+                    thousands(seller.sales),
+                    rate * 100.0,
+                    thousands(seller.sales_waited)
+                ),
+            },
         ),
         (
             "journal",
@@ -268,7 +323,11 @@ fn seller_text(seller: &SellerStatus, now_ms: u64) -> String {
         text.push_str(&format!("    {name:<10} {value}\n"));
     }
     if let Some(links) = &seller.links {
-        text.push_str(&format!("    {:<10} nodes connect to {links}\n", "below"));
+        let relays = match seller.carriers {
+            0 => String::new(),
+            carriers => format!(", {carriers} connections of relays"),
+        };
+        text.push_str(&format!("    {:<10} nodes connect to {links}{relays}\n", "below"));
     }
     for below in &seller.below {
         let state = match below {

@@ -4,6 +4,7 @@
 //! what is durable from any thread, [`Space`] counts room before a record exists.
 
 pub mod batch;
+mod marks;
 mod open;
 mod reader;
 pub mod record;
@@ -24,7 +25,6 @@ use record::RecordBytes;
 use segments::{Segment, Shared};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 
 /// A byte offset in the endless journal: segment number × segment size + offset in the segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -171,8 +171,7 @@ impl<D: Disk> Journal<D> {
                 return Err(error.into());
             }
             self.durable = self.chain.end;
-            // Pairs with the load in `JournalReader::durable`: who sees the position may rely on the bytes.
-            self.shared.durable.store(self.durable.0, Release);
+            self.shared.marks.publish_durable(self.durable.0);
         }
         Ok(self.durable)
     }
@@ -242,8 +241,8 @@ impl<D: Disk> Journal<D> {
         }
         self.current = next;
         self.tail = 0;
-        // After the old region is gone. Pairs with the load in `Upkeep::recycle_below`, which may then rename its file.
-        self.shared.current.store(self.current.number, Release);
+        // After the old region is gone: upkeep may then rename its file.
+        self.shared.marks.move_to(self.current.number);
     }
 }
 

@@ -7,7 +7,6 @@ use super::{Journal, JournalError, JournalOptions, Position, space};
 use crate::disk::{Disk, Region};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 
 /// Why the reader of the journal refuses a record.
 pub type VisitError = Box<dyn std::error::Error + Send + Sync>;
@@ -77,7 +76,7 @@ fn begin_boot<D: Disk>(journal: &mut Journal<D>) -> Result<(), JournalError> {
     if journal.tail == journal.shared.segment_bytes() && journal.shared.lock_ready().is_empty() {
         journal.upkeep().prepare()?;
     }
-    journal.shared.durable.store(journal.durable.0, Release);
+    journal.shared.marks.publish_durable(journal.durable.0);
     journal.write(&[]);
     journal.shared.space.settle(0);
     journal.sync()?;

@@ -5,7 +5,6 @@ use super::{JournalError, Position, segments, segments::Shared};
 use crate::disk::Disk;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
 
 /// Reads what is durable, from any thread, without touching the writer's mapping.
 pub struct JournalReader<D: Disk> {
@@ -31,14 +30,13 @@ impl<D: Disk> JournalReader<D> {
     /// Everything below is durable.
     #[must_use]
     pub fn durable(&self) -> Position {
-        // Pairs with the store in `Journal::sync`.
-        Position(self.shared.durable.load(Acquire))
+        Position(self.shared.marks.durable())
     }
 
     /// Where the oldest segment begins: everything below is recycled.
     #[must_use]
     pub fn oldest(&self) -> Position {
-        self.shared.oldest_position()
+        self.shared.position_of(self.shared.marks.oldest())
     }
 
     /// The batches that follow `from`, which is 0 or the end of a batch: at most `bytes_max` bytes, but at least one
@@ -95,7 +93,7 @@ impl<D: Disk> JournalReader<D> {
             bytes_max.max(BATCH_BYTES_MAX).min(usize::try_from(readable_bytes).unwrap_or(usize::MAX));
         let read = self.shared.disk.read(&segments::segment_path(number), offset, length, bytes);
         // After the read: a segment that was given up before then may already hold other bytes, or none.
-        let oldest = self.shared.oldest_position();
+        let oldest = self.shared.position_of(self.shared.marks.oldest_after_reading());
         if start < oldest {
             return Err(JournalError::Recycled { asked: start, oldest });
         }

@@ -1,12 +1,9 @@
 //! The segment files: which exist, which are ready, and how they come and go.
 
+use super::marks::Marks;
 use super::{JournalError, JournalOptions, Position, Space, space};
 use crate::disk::{Disk, Region};
 use std::collections::VecDeque;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Makes segments ahead of need and recycles old ones, from any thread: it never delays the writer.
@@ -51,12 +48,11 @@ impl<D: Disk> Upkeep<D> {
     pub fn recycle_below(&self, position: Position) -> Result<(), JournalError> {
         let shared = &self.shared;
         let mut files = shared.lock_files();
-        // Pairs with the store in `Journal::roll`.
-        let keep_from = shared.segment_before(position).min(shared.current.load(Acquire));
-        while shared.oldest.load(Relaxed) < keep_from {
-            let number = shared.oldest.load(Relaxed);
-            // Readers check this after they read, so it moves before the bytes change. Pairs with `JournalReader`.
-            shared.oldest.store(number + 1, Release);
+        let keep_from = shared.segment_before(position).min(shared.marks.current());
+        while shared.marks.oldest() < keep_from {
+            let number = shared.marks.oldest();
+            // Readers look at this after they read, so it moves before the bytes change.
+            shared.marks.give_up_below(number + 1);
             let path = segment_path(number);
             let done = if shared.lock_ready().len() < shared.options.segments_kept() {
                 let future = segment_path(files.next);
@@ -70,7 +66,7 @@ impl<D: Disk> Upkeep<D> {
                 shared.disk.remove(&path)
             };
             if let Err(error) = done {
-                shared.oldest.store(number, Release);
+                shared.marks.take_back(number);
                 return Err(error.into());
             }
         }
@@ -95,12 +91,7 @@ pub(super) struct Shared<D: Disk> {
     pub(super) disk: Arc<D>,
     pub(super) options: JournalOptions,
     pub(super) space: Arc<Space>,
-    /// The writer's segment.
-    pub(super) current: AtomicU64,
-    /// The lowest segment that is not given up.
-    pub(super) oldest: AtomicU64,
-    /// Everything below is durable.
-    pub(super) durable: AtomicU64,
+    pub(super) marks: Marks,
     /// Segments after the current one, in order. Held for moments only: the writer takes from it.
     ready: Mutex<VecDeque<Segment<D::Region>>>,
     /// Held by upkeep while it works on files.
@@ -114,9 +105,7 @@ impl<D: Disk> Shared<D> {
             disk,
             space: Arc::new(Space::new(options.segment_bytes, options.control_reserve_records)),
             options,
-            current: AtomicU64::new(current),
-            oldest: AtomicU64::new(oldest),
-            durable: AtomicU64::new(0),
+            marks: Marks::new(current, oldest),
             ready: Mutex::default(),
             files: Mutex::new(Files { next }),
         }
@@ -142,9 +131,9 @@ impl<D: Disk> Shared<D> {
         self.space.add(space::slots(self.options.segment_bytes) - 1);
     }
 
-    /// Where the oldest segment begins.
-    pub(super) fn oldest_position(&self) -> Position {
-        Position(self.oldest.load(Acquire) * self.options.segment_bytes)
+    /// Where a segment begins.
+    pub(super) fn position_of(&self, segment: u64) -> Position {
+        Position(segment * self.options.segment_bytes)
     }
 
     fn lock_files(&self) -> MutexGuard<'_, Files> {

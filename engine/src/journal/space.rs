@@ -1,6 +1,9 @@
 //! Room in the prepared segments, counted before a record exists, so that a record always fits.
 
 use super::batch::SLOT_BYTES;
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicI64, Ordering::Relaxed};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 /// Free room in the journal, in slots of 64 bytes.
@@ -89,7 +92,7 @@ const SLOTS_PER_RECORD: i64 = 2;
 /// Kept for the empty batch that begins every boot.
 const BOOT_RESERVE_SLOTS_MAX: i64 = 256;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -109,5 +112,38 @@ mod tests {
         assert!(space.try_reserve_control(1));
         space.settle(11);
         assert_eq!(space.free_slots.load(Relaxed), 128 + 22 - 12);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// Two sellers take what a committer gives back meanwhile: never more than there is, and nothing is lost.
+    #[test]
+    fn room_is_taken_once_and_never_below_the_floor() {
+        loom::model(|| {
+            // Room for two records of sales above the floors.
+            let space = Arc::new(Space::new(4096, 1));
+            let floor = space.sales_floor_slots;
+            space.add(floor + 2 * SLOTS_PER_RECORD);
+            let takers: Vec<_> = (0..2)
+                .map(|_| {
+                    let space = space.clone();
+                    thread::spawn(move || {
+                        let taken = (0..2).filter(|_| space.try_reserve(1)).count();
+                        assert!(space.free_slots.load(Relaxed) >= space.sales_floor_slots);
+                        taken
+                    })
+                })
+                .collect();
+            space.add(SLOTS_PER_RECORD);
+            let taken: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
+            let left = space.free_slots.load(Relaxed);
+            assert_eq!(left, floor + (3 - taken as i64) * SLOTS_PER_RECORD);
+            assert!((2..=3).contains(&taken), "{taken} taken");
+        });
     }
 }

@@ -7,6 +7,7 @@
 use super::NotUnderstood;
 use crate::ids::SellerId;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use wire::message::{ADDRESSES_MAX, Addresses};
 use wire::session::HELLO_BYTES;
 
 /// The server's first message on a connection that carries sessions.
@@ -50,6 +51,42 @@ impl Carrying {
             return Err(malformed());
         }
         Ok(Self { seller, workers, worker })
+    }
+}
+
+/// Where else a manager's terminals may connect, from their side: it goes into their welcomes, which the manager cannot read. Its
+/// message may come at any time from version 2 of the link protocol on, and holds for the welcomes that follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Others(pub Addresses);
+
+impl Others {
+    /// The message's kind.
+    pub const KIND: u16 = 0x0202;
+    /// Most bytes of one.
+    pub const BYTES_MAX: usize = 4 + ADDRESSES_MAX * ADDRESS_BYTES;
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let entries = self.0.entries();
+        let mut bytes = vec![self.0.count, 0, 0, 0];
+        for (ip, port) in entries {
+            bytes.extend_from_slice(ip);
+            bytes.extend_from_slice(&port.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads its bytes.
+    ///
+    /// # Errors
+    /// [`NotUnderstood`]: too many, or another length than they have.
+    pub fn decode(bytes: &[u8]) -> Result<Self, NotUnderstood> {
+        let Some((&[count, 0, 0, 0], entries)) = bytes.split_first_chunk() else { return Err(malformed()) };
+        if usize::from(count) > ADDRESSES_MAX || entries.len() != usize::from(count) * ADDRESS_BYTES {
+            return Err(malformed());
+        }
+        Ok(Self(Addresses::of(entries.as_chunks().0.iter().map(read_address))))
     }
 }
 
@@ -198,11 +235,7 @@ impl<'a> CarriedItems<'a> {
         let what = match what {
             OPEN => {
                 let (address, hello) = body.split_first_chunk::<ADDRESS_BYTES>()?;
-                let (ip, port) = address.split_first_chunk::<16>()?;
-                let ip = Ipv6Addr::from(*ip).to_canonical();
-                let port = u16::from_le_bytes(port.try_into().ok()?);
-                let source = SocketAddr::new(ip, port);
-                CarriedWhat::Open { source, hello: hello.try_into().ok()? }
+                CarriedWhat::Open { source: read_address(address), hello: hello.try_into().ok()? }
             }
             FRAMES if !body.is_empty() => CarriedWhat::Frames(body),
             END if body.is_empty() => CarriedWhat::End,
@@ -217,14 +250,29 @@ impl<'a> CarriedItems<'a> {
 pub fn from_server_bytes_max(kind: u16) -> Option<usize> {
     match kind {
         Carrying::KIND => Some(Carrying::BYTES),
-        kind => from_manager_bytes_max(kind),
+        kind => from_first_manager_bytes_max(kind),
     }
 }
 
 /// The same for what a manager sends.
 #[must_use]
 pub fn from_manager_bytes_max(kind: u16) -> Option<usize> {
+    match kind {
+        Others::KIND => Some(Others::BYTES_MAX),
+        kind => from_first_manager_bytes_max(kind),
+    }
+}
+
+/// The same for a manager that speaks version 1.
+#[must_use]
+pub fn from_first_manager_bytes_max(kind: u16) -> Option<usize> {
     (kind == CarriedBatch::KIND).then_some(CarriedBatch::BYTES_MAX)
+}
+
+fn read_address(bytes: &[u8; ADDRESS_BYTES]) -> SocketAddr {
+    let (ip, port) = bytes.split_at(16);
+    let ip: [u8; 16] = ip.try_into().expect("it is as long as that");
+    SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), u16::from_le_bytes([port[0], port[1]]))
 }
 
 fn malformed() -> NotUnderstood {
@@ -241,6 +289,7 @@ const ADDRESS_BYTES: usize = 18;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn bodies(batch: &mut CarriedBatch) -> Vec<Vec<u8>> {
         let mut bodies = Vec::new();
@@ -308,5 +357,28 @@ mod tests {
         assert_eq!(Carrying::decode(&carrying.encode()), Ok(carrying));
         assert!(Carrying::decode(&Carrying { worker: 3, ..carrying }.encode()).is_err());
         assert!(Carrying::decode(&carrying.encode()[..7]).is_err());
+    }
+
+    #[test]
+    fn other_addresses_come_out_as_they_went_in_and_nothing_else_is_read() {
+        let all: [SocketAddr; 5] =
+            std::array::from_fn(|at| format!("[2001:db8::{at}]:{}", 7600 + at).parse().unwrap());
+        let v4: SocketAddr = "10.0.0.1:7651".parse().unwrap();
+        for sockets in [&[][..], &[v4], &all[..4], &all] {
+            let others = Others(Addresses::of(sockets.iter().copied()));
+            let bytes = others.encode();
+            assert!(bytes.len() <= Others::BYTES_MAX);
+            assert_eq!(Others::decode(&bytes), Ok(others));
+            assert!(others.0.sockets().eq(sockets.iter().copied().take(ADDRESSES_MAX)));
+            let turned: BTreeSet<_> = others.0.turned(3).sockets().collect();
+            assert!(
+                turned.into_iter().eq(others.0.sockets().collect::<BTreeSet<_>>()),
+                "all are there still"
+            );
+            assert!(Others::decode(&bytes[..bytes.len() - 1]).is_err());
+            assert!(Others::decode(&[&bytes[..], &[0]].concat()).is_err());
+        }
+        assert!(Others::decode(&[&[5, 0, 0, 0][..], &[0; 90]].concat()).is_err(), "five are too many");
+        assert_eq!(from_first_manager_bytes_max(Others::KIND), None, "version 1 has no such message");
     }
 }

@@ -18,7 +18,8 @@ mod codec;
 mod fields;
 
 pub use carried::{
-    Carried, CarriedBatch, CarriedItems, CarriedWhat, Carrying, from_manager_bytes_max, from_server_bytes_max,
+    Carried, CarriedBatch, CarriedItems, CarriedWhat, Carrying, Others, from_first_manager_bytes_max,
+    from_manager_bytes_max, from_server_bytes_max,
 };
 pub use codec::{Encoded, LinkMessage, NotUnderstood};
 pub use wire::link::Channel;

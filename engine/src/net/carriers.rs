@@ -8,6 +8,7 @@ use crate::link::Carrying;
 use mio::event::Event;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use wire::message::Addresses;
 
 /// Managers' connections by key; a key names one connection for ever.
 #[derive(Default)]
@@ -22,6 +23,8 @@ pub(super) struct Carrier {
     pub(super) line: CarryingLine,
     pub(super) manager: SellerId,
     pub(super) address: SocketAddr,
+    /// Where else its terminals may connect.
+    pub(super) others: Addresses,
     /// Its sessions that are not over.
     sessions: HashMap<u32, Place>,
     /// The number of the last one that was opened.
@@ -59,7 +62,8 @@ impl Carriers {
         let mut line = CarryingLine::new(pipe, session, LinkOptions::default(), now_ms);
         line.send(Carrying::KIND, &carrying.encode());
         let (manager, sessions) = (said.node, HashMap::new());
-        let carrier = Carrier { line, manager, address, sessions, last: None, is_touched: false };
+        let others = Addresses::default();
+        let carrier = Carrier { line, manager, address, others, sessions, last: None, is_touched: false };
         let key = self.slots.insert(carrier);
         self.touch(key);
         key

@@ -11,7 +11,7 @@ use super::stats::{count, uncount};
 use super::worker::{CARRIERS, Worker};
 use crate::ids::SellerId;
 use crate::limits::{CARRIED_INPUT_BYTES_MAX, READ_BYTES_MAX, UNAUTHENTICATED_MAX, WAIT_MS};
-use crate::link::{Carried, CarriedBatch, CarriedItems, CarriedWhat, Carrying, NotUnderstood};
+use crate::link::{Carried, CarriedItems, CarriedWhat, Carrying, NotUnderstood, Others};
 use crate::registry::State;
 use crate::seller::Sealed;
 use crate::time::Now;
@@ -87,11 +87,15 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
                 batch.clear();
                 let Some(carrier) = self.carriers.get(key) else { break };
                 let received = carrier.line.receive(now.monotonic_ms, |kind, body| {
-                    debug_assert_eq!(kind, CarriedBatch::KIND, "a manager sends nothing else");
                     batch.extend_from_slice(body);
+                    kind
                 });
                 let outcome = match received {
-                    Ok(Some(())) => self.take_items(key, &batch, now).map(|()| true),
+                    Ok(Some(Others::KIND)) => Others::decode(&batch).map_err(Fault::from).map(|others| {
+                        carrier.others = others.0;
+                        true
+                    }),
+                    Ok(Some(_)) => self.take_items(key, &batch, now).map(|()| true),
                     Ok(None) => Ok(false),
                     Err(fault) => Err(fault),
                 };

@@ -14,6 +14,7 @@ mod front;
 pub mod link;
 mod meddler;
 mod outbox;
+mod reading;
 pub mod relay;
 mod seats;
 mod session;

@@ -45,6 +45,11 @@ impl Outbox {
         bytes
     }
 
+    /// How many replies wait; those of one session that follow each other in a turn are one.
+    pub(super) fn waiting(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Ends a turn: what was added since the last one leaves when `ticket` records are durable.
     pub(super) fn seal(&mut self, ticket: u64) {
         let entries = std::mem::take(&mut self.open);

@@ -1,7 +1,15 @@
 //! How many connections there are, whoever holds them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+#[cfg(loom)]
+use loom::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+#[cfg(not(loom))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// A bounded number of connections. The count protects no other memory: its operations are relaxed.
 #[derive(Clone, Debug)]
@@ -14,7 +22,7 @@ impl Seats {
     /// So many.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { taken: Arc::default(), max }
+        Self { taken: Arc::new(AtomicUsize::new(0)), max }
     }
 
     /// How many are taken.
@@ -41,7 +49,7 @@ impl Drop for Seat {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -53,5 +61,32 @@ mod tests {
         drop(one);
         assert_eq!(seats.taken(), 1);
         assert!(seats.take().is_some());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+
+    /// Two want the only seat: never more than one has it, and in the end it is free.
+    #[test]
+    fn no_more_sit_than_there_are_seats() {
+        loom::model(|| {
+            let seats = Seats::new(1);
+            let visit = |seats: &Seats| {
+                if let Some(seat) = seats.take() {
+                    assert_eq!(seats.taken(), 1);
+                    drop(seat);
+                }
+            };
+            let other = {
+                let seats = seats.clone();
+                thread::spawn(move || visit(&seats))
+            };
+            visit(&seats);
+            other.join().unwrap();
+            assert_eq!(seats.taken(), 0);
+        });
     }
 }

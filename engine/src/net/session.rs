@@ -1,9 +1,10 @@
 //! One terminal's connection: bytes in, bytes out, and how far it has come.
 
+use super::reading::{Received, read_once};
 use super::seats::Seat;
 use crate::ids::TerminalId;
 use mio::net::TcpStream;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::Shutdown;
 use wire::session::SellerSession;
 
@@ -54,17 +55,6 @@ pub(super) enum Phase {
     LoggedIn,
     /// Last words are on their way; what comes is thrown away.
     Closing,
-}
-
-/// What became of a read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Received {
-    /// So many bytes.
-    Bytes(usize),
-    /// Nothing for now.
-    Nothing,
-    /// Never again.
-    End,
 }
 
 impl Session {
@@ -134,23 +124,7 @@ impl Session {
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
         let Line::Socket(stream, _) = &mut self.line else { return Received::Nothing };
-        loop {
-            return match stream.read(buffer) {
-                Ok(0) => Received::End,
-                Ok(bytes) => {
-                    // A short read empties the socket; what comes later makes a new event, but for the end, which has
-                    // made one.
-                    self.readable = self.ended || bytes == buffer.len();
-                    Received::Bytes(bytes)
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    Received::Nothing
-                }
-                Err(_) => Received::End,
-            };
-        }
+        read_once(stream, &mut self.readable, self.ended, buffer)
     }
 
     /// Writes as much as the terminal takes now, on a connection of its own.

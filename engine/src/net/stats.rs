@@ -22,6 +22,13 @@ pub struct Stats {
     pub faults: AtomicU64,
     /// Requests taken in.
     pub requests: AtomicU64,
+    /// Those of them that wait now: for a PIN, for another seller, or for their records to be durable, which of one session count as
+    /// one.
+    pub in_flight: AtomicU64,
+    /// Sales made.
+    pub sales: AtomicU64,
+    /// Those of them that waited for a PIN: [`SaleTally::waited`](crate::seller::SaleTally).
+    pub sales_waited: AtomicU64,
     /// Answers with a PIN, repeats and reprints included.
     pub sold: AtomicU64,
     /// Declines.

@@ -7,11 +7,12 @@ use super::carriers::Carriers;
 use super::front::{Arrival, FrontHandle, Shaken};
 use super::link::{CarryTo, CarryingArrival};
 use super::meddler::Meddler;
-use super::session::{Line, Phase, Received, Session};
+use super::reading::Received;
+use super::session::{Line, Phase, Session};
 use super::sessions::Sessions;
 use super::settling::{Abroad, AskedHere};
 use super::stats::{Stats, count};
-use super::{Clock, WAKE, Waker};
+use super::{Clock, WAKE, Waker, home};
 use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
@@ -23,7 +24,7 @@ use crate::limits::{
 use crate::link::{Asked, Told};
 use crate::pool::Range;
 use crate::registry::{Registry, State};
-use crate::seller::{Asker, Lookup, Sealed, Seller, Service};
+use crate::seller::{Asker, Lookup, SaleTally, Sealed, Seller, Service};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::{ArrayQueue, SegQueue};
@@ -31,10 +32,11 @@ use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use wire::control::{ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_pong};
 use wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
-use wire::message::{Reply, Request};
+use wire::message::{Addresses, Reply, Request};
 use wire::session::Inbound;
 
 /// What the rest of the node tells a worker.
@@ -156,12 +158,16 @@ pub struct Worker<S, M> {
     /// Handshakes that the front is working out.
     pub(super) shaking: usize,
     pub(super) front: FrontHandle,
+    /// Where else terminals with connections of their own may connect.
+    others: Addresses,
     /// Between how many workers the terminals are spread.
     pub(super) workers: usize,
     pub(super) reports: Reports,
     /// Questions for the history, which may be asked when so many records are durable.
     lookups: VecDeque<(u64, Lookup)>,
     pub(super) stats: Arc<Stats>,
+    /// What of this worker is in the counters: requests that wait, and sales.
+    counted: (u64, SaleTally),
     clock: Clock,
     pub(super) buffer: Box<[u8]>,
     /// The batch of carried frames that is being taken in.
@@ -176,7 +182,7 @@ pub struct Worker<S, M> {
 
 impl<S: Sealed, M: Meddler> Worker<S, M> {
     /// A worker without sessions, one of `workers`. `sender` wakes `port`; `front` works out the handshakes of carried
-    /// terminals; `meddler` is [`Honest`](super::Honest) but in tests.
+    /// terminals; `others` are said to terminals with connections of their own; `meddler` is [`Honest`](super::Honest) but in tests.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "one owner hands it everything once")]
     pub fn new(
@@ -185,6 +191,7 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
         sender: RecordSender,
         reports: Reports,
         front: FrontHandle,
+        others: Addresses,
         workers: usize,
         stats: Arc<Stats>,
         clock: Clock,
@@ -199,10 +206,12 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
             asked_here: AskedHere::default(),
             shaking: 0,
             front,
+            others,
             workers,
             reports,
             lookups: VecDeque::new(),
             stats,
+            counted: (0, SaleTally::default()),
             clock,
             buffer: vec![0; BUFFER_BYTES].into(),
             batch: Vec::new(),
@@ -279,7 +288,23 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
         self.report();
         self.sessions.release(self.sender.durable());
         self.flush(now);
+        self.count();
         self.sweep(now);
+    }
+
+    /// Brings the counters up to date, which all workers share.
+    fn count(&mut self) {
+        let (waiting, tally) = self.counted;
+        let now = ((self.seller.waiting() + self.sessions.outbox.waiting()) as u64, self.seller.tally());
+        if now == self.counted {
+            return;
+        }
+        self.counted = now;
+        let Stats { in_flight, sales, sales_waited, .. } = &*self.stats;
+        // Each adds the difference of its own share, which may be less than nothing.
+        in_flight.fetch_add(now.0.wrapping_sub(waiting), Relaxed);
+        sales.fetch_add(now.1.sold - tally.sold, Relaxed);
+        sales_waited.fetch_add(now.1.waited - tally.waited, Relaxed);
     }
 
     fn take_messages(&mut self, now: &Now) {
@@ -341,7 +366,16 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
         if recheck(key, &mut self.seller, &mut self.sessions, now)
             && let Some(session) = self.sessions.session(key)
         {
-            let welcome = self.seller.welcome(session.wire.terminal(), session.wire.key_epoch());
+            let terminal = session.wire.terminal();
+            let mut welcome = self.seller.welcome(terminal, session.wire.key_epoch());
+            let others = match session.carrier() {
+                None => self.others,
+                Some((carrier, _)) => {
+                    self.carriers.get(carrier).map_or_else(Addresses::default, |carrier| carrier.others)
+                }
+            };
+            // When this address fails, its terminals spread over the others.
+            welcome.addresses = others.turned(home(terminal, usize::from(u16::MAX)));
             self.sessions.send(key, 0, &Reply::Welcome(Box::new(welcome)));
             self.sessions.list(key);
         }

@@ -3,7 +3,7 @@
 use crate::acquisition::SuppliersError;
 use crate::disk::DiskError;
 use crate::disk::lock::LockError;
-use crate::hub::{HubError, StoreError};
+use crate::hub::{CommandError, HubError, StoreError};
 use crate::ids::SellerId;
 use crate::intake::FingerprintError;
 use crate::journal::JournalError;
@@ -48,6 +48,14 @@ pub enum Failure {
         seller: SellerId,
         /// Where its data should be.
         directory: PathBuf,
+    },
+    /// The hub of the same process does not make it.
+    #[error("{name} cannot be added: {why}")]
+    NotAdmitted {
+        /// The node.
+        name: String,
+        /// What the hub says.
+        why: CommandError,
     },
     /// The directory has never joined a hub.
     #[error(

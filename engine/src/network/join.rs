@@ -89,15 +89,23 @@ pub(super) fn join(directory: &Path, token: Option<&JoinToken>) -> Result<Joined
     }
 }
 
-/// Joins the hub of the same process, under a name, making the node there if there is none of that name.
-pub(super) fn join_here(directory: &Path, name: &str, hub: &HubHandle) -> Result<Joined, Failure> {
+/// Joins the hub of the same process, under a name, making the node there if there is none of that name, below a server if one is
+/// named.
+pub(super) fn join_here(
+    directory: &Path,
+    name: &str,
+    below: Option<&str>,
+    hub: &HubHandle,
+) -> Result<Joined, Failure> {
     if let Some(seller) = joined(directory) {
         return load(directory, seller, None);
     }
-    let wanted = name.to_owned();
-    let known = hub.ask(move |hub| {
-        let node = hub.nodes().find(|(_, name)| *name == wanted).map(|(node, _)| node);
-        node.map(|node| (node, hub.journal_acked(node).unwrap_or(0), hub.node_key(node)))
+    let (wanted, above) = (name.to_owned(), below.map(str::to_owned));
+    let (known, above) = hub.ask(move |hub| {
+        let called = |wanted: &str| hub.nodes().find(|(_, name)| *name == wanted).map(|(node, _)| node);
+        let known = called(&wanted);
+        let known = known.map(|node| (node, hub.journal_acked(node).unwrap_or(0), hub.node_key(node)));
+        (known, above.and_then(|server| called(&server)))
     })?;
     let (seller, node_key) = match known {
         Some((seller, archived, _)) if archived > 0 => {
@@ -105,12 +113,35 @@ pub(super) fn join_here(directory: &Path, name: &str, hub: &HubHandle) -> Result
         }
         // The hub knows it and it never got as far as selling: an unfinished first start.
         Some((seller, _, node_key)) => (seller, node_key?),
-        None => match hub.command(Command::AddNode { name: name.to_owned(), below: None })? {
-            Ok(Done::Node { seller, node_key, .. }) => (seller, Some(node_key)),
-            other => unreachable!("a node of a new name can be added: {other:?}"),
-        },
+        None => {
+            let command = Command::AddNode { name: name.to_owned(), below: above };
+            let (seller, node_key) = add(command, name, hub)?;
+            (seller, Some(node_key))
+        }
     };
     load(directory, seller, node_key.as_ref())
+}
+
+/// The number and key of a relay of the hub of the same process, by its name; made there if there is none of that name.
+pub(super) fn relay_here(name: &str, hub: &HubHandle) -> Result<JoinToken, Failure> {
+    let wanted = name.to_owned();
+    let known = hub.ask(move |hub| {
+        let manager = hub.registry().managers().find(|manager| manager.name == wanted);
+        manager.map(|manager| (manager.id, manager.key.clone()))
+    })?;
+    let (seller, node_key) = match known {
+        Some(known) => known,
+        None => add(Command::AddManager { name: name.to_owned() }, name, hub)?,
+    };
+    Ok(JoinToken { seller, node_key })
+}
+
+fn add(command: Command, name: &str, hub: &HubHandle) -> Result<(SellerId, TerminalKey), Failure> {
+    match hub.command(command)? {
+        Ok(Done::Node { seller, node_key, .. }) => Ok((seller, node_key)),
+        Err(why) => Err(Failure::NotAdmitted { name: name.to_owned(), why }),
+        Ok(other) => unreachable!("a new node is answered by it, not {other:?}"),
+    }
 }
 
 /// The seller that this directory belongs to, if it has joined a hub.

@@ -34,13 +34,14 @@ pub use failure::Failure;
 pub use join::{JoinToken, NotAToken};
 pub use office::{
     BelowStatus, Beyond, Delivered, Doubt, DrainStatus, HubStatus, LostNode, LostStatus, ManagerStatus, Move,
-    NodeStatus, NotDone, Office, PinsOf, SellerStatus, SequenceAnswer, Status, StockStatus, VarietyStatus,
-    WaitingStatus, Which,
+    NodeStatus, NotDone, Office, PinsOf, SellerStatus, SellerStockStatus, SequenceAnswer, Status,
+    StockStatus, VarietyStatus, WaitingStatus, Which,
 };
 pub use relay_node::{RelayDesk, RelayNode, RelayNodeOptions, RelayStatus};
 
 use crate::commit::Wake;
 use crate::disk::lock::DirLock;
+use crate::net::relay::RelayOptions;
 use crate::net::{Clock, Honest, Meddler, Random};
 use crate::steward::LevelRules;
 use acquiring::AcquiringHandle;
@@ -51,6 +52,7 @@ use seller_node::SellerNode;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::thread::{Builder, JoinHandle};
+use wire::message::Addresses;
 
 /// What to run.
 pub struct Options {
@@ -59,8 +61,10 @@ pub struct Options {
     pub data: PathBuf,
     /// The hub, if it is to run here.
     pub hub: Option<HubOptions>,
-    /// The sellers to run here.
+    /// The sellers to run here. One that is below another of them comes behind it.
     pub sellers: Vec<SellerOptions>,
+    /// A relay to run here, of the hub that runs here.
+    pub relay: Option<RelayHere>,
     /// Reads the clocks.
     pub clock: Clock,
     /// Fills bytes from a cryptographic generator.
@@ -102,6 +106,8 @@ pub enum Upstream {
     Here {
         /// The name.
         name: String,
+        /// The server of the same process that it is below.
+        below: Option<Below>,
     },
     /// A hub elsewhere.
     At {
@@ -112,10 +118,30 @@ pub enum Upstream {
     },
 }
 
+/// A server that a seller of the same process is below.
+pub struct Below {
+    /// Its name.
+    pub server: String,
+    /// Where nodes connect there.
+    pub address: SocketAddr,
+}
+
+/// How to run a relay beside its hub, which knows it by name and makes it when it starts for the first time.
+pub struct RelayHere {
+    /// The name.
+    pub name: String,
+    /// Where terminals connect.
+    pub listener: TcpListener,
+    /// Where it carries sessions to, and its limits.
+    pub relay: RelayOptions,
+}
+
 /// How to sell.
 pub struct Selling {
     /// Where terminals connect.
     pub listener: TcpListener,
+    /// Where else they may connect: their welcomes say so.
+    pub others: Addresses,
     /// Where host connection managers connect, if any may.
     pub links: Option<TcpListener>,
     /// Whether terminals may talk in clear.
@@ -147,12 +173,30 @@ impl Options {
         let seller = |(at, selling)| {
             let name = format!("{SERVER}{}", at + 1);
             let data = data.join(&name);
-            let upstream = Upstream::Here { name };
+            let upstream = Upstream::Here { name, below: None };
             let selling = Some(selling);
             SellerOptions { data, upstream, selling, segment_bytes, unreported_alarm_s: UNREPORTED_ALARM_S }
         };
         let sellers = selling.into_iter().enumerate().map(seller).collect();
-        Ok(Self { data: data.to_owned(), hub, sellers, clock, random, fatal })
+        Ok(Self { data: data.to_owned(), hub, sellers, relay: None, clock, random, fatal })
+    }
+
+    /// Adds a cache below the first server, `cache-1`, and a relay, `relay-1`, that carries sessions to any of the servers. Those
+    /// must take managers.
+    #[must_use]
+    pub fn with_managers(mut self, cache: Selling, listener: TcpListener, relay: RelayOptions) -> Self {
+        let links =
+            self.sellers.first().and_then(|first| first.selling.as_ref()?.links.as_ref()?.local_addr().ok());
+        if let (Some(first), Some(address)) = (self.sellers.first(), links) {
+            let (name, server) = (format!("{CACHE}1"), format!("{SERVER}1"));
+            let below = Some(Below { server, address });
+            let (segment_bytes, unreported_alarm_s) = (first.segment_bytes, first.unreported_alarm_s);
+            let (data, selling) = (self.data.join(&name), Some(cache));
+            let upstream = Upstream::Here { name, below };
+            self.sellers.push(SellerOptions { data, upstream, selling, segment_bytes, unreported_alarm_s });
+        }
+        self.relay = Some(RelayHere { name: format!("{RELAY}1"), listener, relay });
+        self
     }
 
     /// What is in a data directory, to work on it while nothing runs; `None` if it holds no node.
@@ -173,18 +217,20 @@ impl Options {
         let (mut hub, mut sellers) = (None, Vec::new());
         if data.join(HUB).exists() {
             hub = Some(HubOptions { data: data.join(HUB), links: None, bulk_bytes_per_s: None });
-            let names = (1..).map(|number| format!("{SERVER}{number}"));
-            sellers.extend(names.map_while(|name| {
-                let data = data.join(&name);
-                join::joined(&data).map(|_| seller(&data, Upstream::Here { name }))
-            }));
+            for prefix in [SERVER, CACHE] {
+                let names = (1..).map(|number| format!("{prefix}{number}"));
+                sellers.extend(names.map_while(|name| {
+                    let data = data.join(&name);
+                    join::joined(&data).map(|_| seller(&data, Upstream::Here { name, below: None }))
+                }));
+            }
         } else if is_hub(data) {
             hub = Some(HubOptions { data: data.to_owned(), links: None, bulk_bytes_per_s: None });
         } else if join::joined(data).is_some() {
             sellers.push(seller(data, Upstream::At { addresses: Vec::new(), token: None }));
         }
         let is_any = hub.is_some() || !sellers.is_empty();
-        is_any.then(|| Self { data: data.to_owned(), hub, sellers, clock, random, fatal })
+        is_any.then(|| Self { data: data.to_owned(), hub, sellers, relay: None, clock, random, fatal })
     }
 }
 
@@ -195,6 +241,7 @@ pub struct Network {
     hub: Option<(HubHandle, JoinHandle<()>)>,
     acquiring: Option<AcquiringHandle>,
     sellers: Vec<SellerNode>,
+    relay: Option<RelayNode>,
     _locks: Vec<DirLock>,
 }
 
@@ -212,7 +259,7 @@ impl Network {
     /// # Errors
     /// As [`Network::start`].
     pub fn start_with<M: Meddler>(options: Options, meddler: impl Fn(usize) -> M) -> Result<Self, Failure> {
-        let Options { data, hub, sellers, clock, random, fatal } = options;
+        let Options { data, hub, sellers, relay, clock, random, fatal } = options;
         let mut locks = vec![DirLock::acquire(&data)?];
         let mut lock = |of: &Path| -> Result<usize, Failure> {
             if of != data {
@@ -235,17 +282,29 @@ impl Network {
         for (lock, seller) in nodes {
             let started =
                 seller_node::start(seller, &locks[lock], hub.as_ref(), clock, random, fatal, &meddler);
-            let (seller, desk) = started?;
-            sellers.push(seller);
-            desks.push(desk);
+            match started {
+                Ok((seller, desk)) => {
+                    sellers.push(seller);
+                    desks.push(desk);
+                }
+                // What was there before it sells without it.
+                Err(Failure::NotAdmitted { name, why }) => {
+                    tracing::warn!("{name} is left out: {why} [not_admitted]");
+                }
+                Err(failure) => return Err(failure),
+            }
         }
+        let relay =
+            relay.and_then(|relay| relay_node::start_here(relay, hub.as_ref(), clock, random).transpose());
+        let relay = relay.transpose()?;
         let (hub, desk, buying) = match hub {
             Some(HubNode { handle, desk, buying, questions }) => {
                 (Some((handle, questions)), Some(desk), buying)
             }
             None => (None, None, None),
         };
-        let office = Office::new(desk, desks, clock, random);
+        let relay_desk = relay.as_ref().map(|relay| relay.desk().clone());
+        let office = Office::new(desk, desks, relay_desk, clock, random);
         let hub = hub.map(|(hub, questions)| {
             let answering = answering::start(questions, office.clone(), &hub, fatal);
             (hub, answering)
@@ -253,7 +312,7 @@ impl Network {
         let acquiring = buying.map(|Buying { suppliers, waker, wake }| {
             acquiring::start(suppliers, office.clone(), waker, wake, fatal)
         });
-        Ok(Self { office, hub, acquiring, sellers, _locks: locks })
+        Ok(Self { office, hub, acquiring, sellers, relay, _locks: locks })
     }
 
     /// Answers for the process to its operators; to be cloned for every thread that asks.
@@ -265,16 +324,22 @@ impl Network {
     /// Ends in good order: sellers take no more connections, finish what is in flight, send the terminals away, report
     /// the rest of their journals, write a checkpoint; then the hub ends. Nothing depends on it having been called.
     pub fn stop(self) {
-        let Self { office, hub, acquiring, sellers, _locks } = self;
+        let Self { office, hub, acquiring, sellers, relay, _locks } = self;
         if let Some(acquiring) = acquiring {
             acquiring.stop();
         }
-        // Each waits for others: all at once.
-        std::thread::scope(|scope| {
-            for seller in sellers {
-                scope.spawn(|| seller.stop());
-            }
-        });
+        if let Some(relay) = relay {
+            relay.stop();
+        }
+        // What is below reports through what is above, and each of a tier waits for others: a tier at a time, all of it at once.
+        let (below, above): (Vec<_>, Vec<_>) = sellers.into_iter().partition(SellerNode::is_below);
+        for tier in [below, above] {
+            std::thread::scope(|scope| {
+                for seller in tier {
+                    scope.spawn(|| seller.stop());
+                }
+            });
+        }
         drop(office);
         if let Some((hub, answering)) = hub {
             hub.stop();
@@ -319,3 +384,7 @@ impl Wake for Nudge {
 const HUB: &str = "hub";
 /// The sellers' directories, and their names, begin so and end with a number.
 const SERVER: &str = "server-";
+/// The same for caches below a server.
+const CACHE: &str = "cache-";
+/// The same for relays' names.
+const RELAY: &str = "relay-";

@@ -1,6 +1,8 @@
 //! A relaying host connection manager as a node: its number and key, its thread, and how it stands. It keeps nothing.
 
-use super::{Failure, JoinToken, Status};
+use super::hub_node::HubNode;
+use super::join::relay_here;
+use super::{Failure, JoinToken, RelayHere, Status};
 use crate::disk::lock::DirLock;
 use crate::net::link::LinkKey;
 use crate::net::relay::{Relay, RelayHandle, RelayIdentity, RelayOptions};
@@ -86,6 +88,26 @@ pub struct RelayStatus {
     pub renewed: u64,
 }
 
+/// Starts a relay beside its hub; none if the hub does not make it or cannot say its key now.
+pub(super) fn start_here(
+    here: RelayHere,
+    hub: Option<&HubNode>,
+    clock: Clock,
+    random: Random,
+) -> Result<Option<RelayNode>, Failure> {
+    let RelayHere { name, listener, relay } = here;
+    let Some(hub) = hub else { return Ok(None) };
+    let token = match relay_here(&name, &hub.handle) {
+        Ok(token) => token,
+        Err(failure @ (Failure::NotAdmitted { .. } | Failure::HubGone)) => {
+            tracing::warn!("{name} is left out until the next start: {failure} [not_admitted]");
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    RelayNode::start(RelayNodeOptions { listener, token, relay, run_dir: None, clock, random }).map(Some)
+}
+
 impl RelayNode {
     /// Starts its thread.
     ///
@@ -116,14 +138,26 @@ impl RelayNode {
 }
 
 impl RelayDesk {
-    /// How it stands.
+    /// How its process stands.
     #[must_use]
     pub fn status(&self) -> Status {
         let now_ms = (self.clock)().unix_ms;
+        Status {
+            pid: std::process::id(),
+            now_ms,
+            uptime_s: now_ms.saturating_sub(self.started_unix_ms) / 1000,
+            relay: Some(self.relay()),
+            ..Status::default()
+        }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn relay(&self) -> RelayStatus {
         let stats = self.handle.stats();
         let server = stats.server();
         let count = |counter: &AtomicU64| counter.load(Relaxed);
-        let relay = RelayStatus {
+        RelayStatus {
             manager: self.manager,
             address: self.address.to_string(),
             server: server.address.map(|address| address.to_string()),
@@ -143,13 +177,6 @@ impl RelayDesk {
             faults: count(&stats.faults),
             cut: count(&stats.cut),
             renewed: count(&stats.renewed),
-        };
-        Status {
-            pid: std::process::id(),
-            now_ms,
-            uptime_s: now_ms.saturating_sub(self.started_unix_ms) / 1000,
-            relay: Some(relay),
-            ..Status::default()
         }
     }
 }

@@ -33,6 +33,8 @@ use wire::session::Acceptor;
 
 /// A running seller.
 pub(super) struct SellerNode {
+    /// Whether a server of this process is above it.
+    is_below: bool,
     selling: Option<SellingThreads>,
     committing: CommittingHandle,
     bookkeeping: BookkeepingHandle,
@@ -77,10 +79,14 @@ pub(super) fn start<M: Meddler>(
         random(&mut key);
         key
     };
+    let mut is_below = false;
     let (joined, addresses) = match (upstream, hub) {
-        (Upstream::Here { name }, Some(hub)) => {
-            let address = hub.desk.links.map(|address| address.to_string());
-            (join_here(&data, &name, &hub.handle)?, address.into_iter().collect())
+        (Upstream::Here { name, below }, Some(hub)) => {
+            is_below = below.is_some();
+            let address = below.as_ref().map_or(hub.desk.links, |below| Some(below.address));
+            let server = below.map(|below| below.server);
+            let joined = join_here(&data, &name, server.as_deref(), &hub.handle)?;
+            (joined, address.iter().map(ToString::to_string).collect())
         }
         (Upstream::Here { .. }, None) => (join(&data, None)?, Vec::new()),
         (Upstream::At { addresses, token }, _) => (join(&data, token.as_ref())?, addresses),
@@ -136,13 +142,13 @@ pub(super) fn start<M: Meddler>(
                 random,
             )
             .map_err(Failure::Poll)?;
-            Ok((steward, windows, front, front_handle, seats, selling.links))
+            Ok((steward, windows, front, front_handle, seats, selling.links, selling.others))
         })
         .transpose()?;
 
     let mut selling = None;
     let mut seats = None;
-    if let Some((steward, windows, front, front_handle, taken, links)) = prepared {
+    if let Some((steward, windows, front, front_handle, taken, links, others)) = prepared {
         seats = Some(taken);
         let mut worker_threads = Vec::new();
         for (worker, (port, windows)) in ports.into_iter().zip(windows).enumerate() {
@@ -162,6 +168,7 @@ pub(super) fn start<M: Meddler>(
                 sender,
                 reports,
                 front_handle.clone(),
+                others,
                 workers,
                 Arc::clone(&stats),
                 clock,
@@ -220,14 +227,19 @@ pub(super) fn start<M: Meddler>(
         reader,
         space,
     };
-    Ok((SellerNode { selling, committing, bookkeeping }, desk))
+    Ok((SellerNode { is_below, selling, committing, bookkeeping }, desk))
 }
 
 impl SellerNode {
+    /// Whether a server of this process is above it.
+    pub(super) fn is_below(&self) -> bool {
+        self.is_below
+    }
+
     /// Ends in good order: no more connections, what is in flight is finished, terminals are sent away, the rest of the
     /// journal is reported, a checkpoint is written.
     pub(super) fn stop(self) {
-        let Self { selling, committing, bookkeeping } = self;
+        let Self { is_below: _, selling, committing, bookkeeping } = self;
         if let Some(SellingThreads { front, workers, stewarding }) = selling {
             front.0.stop();
             let _ = front.1.join();

@@ -340,7 +340,12 @@ impl Desk {
     fn act(&mut self) -> Result<(), Failure> {
         while let Some(action) = self.steward.poll_action() {
             match action {
-                StewardAction::Send(message) => self.send(message),
+                StewardAction::Send(message) => {
+                    if let ToHub::Report(report) = &message {
+                        self.standing.set_levels(&report.stock);
+                    }
+                    self.send(message);
+                }
                 StewardAction::Write(write) if write.is_urgent() => {
                     let result = write.run(&*self.disk);
                     self.steward.handle_written(&write, result, &(self.clock)())?;

@@ -120,7 +120,15 @@ fn start(data: &std::path::Path, (low, target): (u64, u64)) -> (Network, SocketA
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let levels = Levels::new(low, target, 2 * target).unwrap().into();
-    let selling = Selling { listener, links: None, clear: false, workers: 2, connections_max: 1000, levels };
+    let selling = Selling {
+        listener,
+        others: Default::default(),
+        links: None,
+        clear: false,
+        workers: 2,
+        connections_max: 1000,
+        levels,
+    };
     let fatal = |failure: &super::Failure| panic!("{failure}");
     let options = Options::whole(data, vec![selling], 1 << 20, clock, random, fatal).unwrap();
     (Network::start(options).unwrap(), address)

@@ -11,6 +11,6 @@ mod window;
 mod windows;
 
 pub use library::{Library, Sealed};
-pub use sale::{Asker, Lookup, Question, Replies, Seller, Service};
+pub use sale::{Asker, Lookup, Question, Replies, SaleTally, Seller, Service};
 pub use window::{Answer, Window, WindowFull};
 pub use windows::Windows;

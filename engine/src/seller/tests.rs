@@ -1,6 +1,6 @@
 //! One worker's sales, request by request.
 
-use super::{Asker, Library, Replies, Sealed, Seller, Windows};
+use super::{Asker, Library, Replies, SaleTally, Sealed, Seller, Windows};
 use crate::disk::heap::HeapDisk;
 use crate::ids::{BlockId, KeyEpoch, PinId, SellerId, TerminalId, VarietyId};
 use crate::journal::{Journal, JournalOptions, Position, Record, Space};
@@ -419,6 +419,7 @@ fn vends_that_wait_are_sold_in_order_as_pins_arrive_and_time_out_otherwise() {
     let said: Vec<_> = till.said.0.drain(..).map(|(_, reply)| reply).collect();
     let [Reply::Sold(sold)] = said[..] else { panic!("{said:?}") };
     assert_eq!(sold.sequence, 2, "1 was asked again after 2 and 3");
+    assert_eq!((till.seller.tally(), till.seller.waiting()), (SaleTally { sold: 1, waited: 1 }, 2));
     till.now.monotonic_ms = till.seller.next_timeout().unwrap();
     let now = till.now;
     till.seller.handle_timeout(&now, &mut till.said);

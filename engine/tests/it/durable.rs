@@ -50,7 +50,7 @@ fn law_2_7_a_failing_sync_stops_the_process_and_nothing_unproven_was_answered() 
     network.audit();
     check_live(&network, &keys[1..], &told, OF);
     network.kill();
-    check_books(&data, SMALL_SEGMENT_BYTES, &keys[1..], &told);
+    check_books(&data.join("server-1"), SMALL_SEGMENT_BYTES, &keys[1..], &told);
     assert!(told.iter().all(|told| !told.sold.is_empty()));
 }
 

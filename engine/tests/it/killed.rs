@@ -35,7 +35,7 @@ fn law_1_2_4_fifty_kills_under_load_lose_no_pin_and_sell_none_twice() {
     network.audit();
     check_live(&network, &keys, &told, (product, face_value));
     network.kill();
-    check_books(scratch.path(), SEGMENT_BYTES, &keys, &told);
+    check_books(&scratch.path().join("server-1"), SEGMENT_BYTES, &keys, &told);
     let sold: usize = told.iter().map(|told| told.sold.len()).sum();
     println!("{KILLS} kills, {sold} PINs sold, none twice, none lost");
     assert!(sold > 1000, "only {sold} PINs were sold");

@@ -145,10 +145,7 @@ fn h02_below_the_low_mark_a_server_asks_once_for_what_brings_that_variety_to_its
 fn h09_what_is_changed_at_the_hub_holds_at_every_server_within_a_second_and_copies_agree_after_a_cut() {
     let scratch = scratch();
     let site = Site::new(scratch.path());
-    let hub = site.hub();
-    furnish(&hub, 1);
-    let keys = hub.add_terminals(2);
-    hub.mint("v1", 2000);
+    let (hub, keys) = site.furnished_hub(2, 2000);
     let names = ["north", "east"];
     let sellers = names.map(|name| site.admit(&hub, name));
     let wires = names.map(|_| Proxy::start(hub.address, Duration::ZERO));

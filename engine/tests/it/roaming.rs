@@ -1,7 +1,7 @@
 //! Terminals that lost a reply and come to another server: each sequence has one seller, and it is asked through the network.
 
 use crate::network::{holds, node, settle as settle_books};
-use crate::support::nodes::{Settings, Site, furnish};
+use crate::support::nodes::{Settings, Site};
 use crate::support::process::{PATIENCE, Process};
 use crate::support::scratch;
 use crate::support::till::Till;
@@ -28,10 +28,7 @@ impl Pair {
     fn new() -> Self {
         let scratch = scratch();
         let site = Site::new(scratch.path());
-        let hub = site.hub();
-        furnish(&hub, 1);
-        let keys = hub.add_terminals(2);
-        hub.mint("v1", 2000);
+        let (hub, keys) = site.furnished_hub(2, 2000);
         ["one", "two"].iter().for_each(|name| _ = site.admit(&hub, name));
         let server = |name| site.server(name, hub.address, &Settings::default());
         let (one, two) = (server("one"), server("two"));

@@ -161,6 +161,12 @@ impl Connection {
             TerminalInbound::Reply { reply: Reply::Welcome(welcome), .. } => {
                 self.take_welcome(welcome, desk, now_ns);
             }
+            TerminalInbound::Reply { reply: Reply::Resolved(resolved), .. } => {
+                self.take_resolved(resolved.list(), desk);
+            }
+            TerminalInbound::Reply { reply: Reply::Settled(settled), .. } => {
+                self.take_settled(settled, desk, now_ns);
+            }
             TerminalInbound::Reply { correlation, reply } => {
                 let meaning = self.sales.handle_reply(*correlation, reply, now_ns);
                 self.take_meaning(&meaning, desk, now_ns);
@@ -201,7 +207,7 @@ impl Connection {
         self.phase = Phase::Renewing { hello_ns: now_ns + (wait_ms + more_ms) * 1_000_000 };
         (self.welcomed, self.since_ns) = (false, now_ns);
         // Whatever was asked will be asked again.
-        self.questions.extend(self.asked.drain(..));
+        self.questions.ask_again();
     }
 
     /// The seller ends the connection because of what it received.
@@ -250,7 +256,9 @@ impl Connection {
         }
         let (least_ms, most_ms) =
             self.welcome.map_or((200, 10_000), |welcome| (welcome.back_off_min_ms, welcome.back_off_max_ms));
-        let doubled = u64::from(least_ms) << self.attempts.min(10);
+        // It doubles with each round through the addresses.
+        let rounds = self.attempts / u32::try_from(self.addresses(desk).len()).unwrap_or(1);
+        let doubled = u64::from(least_ms) << rounds.min(10);
         let wait_ms = doubled.min(u64::from(most_ms.max(least_ms)));
         let part = u64::from(self.terminal).wrapping_mul(0x9e37_79b9) % 512;
         self.attempts += 1;
@@ -259,7 +267,7 @@ impl Connection {
         self.input.clear();
         self.output.clear();
         // Whatever was asked will be asked again.
-        self.questions.extend(self.asked.drain(..));
+        self.questions.ask_again();
     }
 }
 

@@ -43,8 +43,15 @@ impl Live {
         let address = listener.local_addr().unwrap();
         let pins_all = u64::from(pins);
         let levels = Levels::new(pins_all, pins_all, pins_all).unwrap().into();
-        let selling =
-            Selling { listener, links: None, clear: true, workers: 2, connections_max: 1000, levels };
+        let selling = Selling {
+            listener,
+            others: Default::default(),
+            links: None,
+            clear: true,
+            workers: 2,
+            connections_max: 1000,
+            levels,
+        };
         let options = Options::whole(&data, vec![selling], 4 << 20, clock, random, fatal).unwrap();
         let network = Network::start_with(options, meddler).unwrap();
         serve(&data, network.office().clone(), Site { stop: None }).unwrap();
@@ -178,7 +185,19 @@ fn pinwheel(data: &Path) -> Command {
 fn spawn(data: &Path, address: SocketAddr, pins: u32) -> (Child, SocketAddr) {
     let (address, pins) = (address.to_string(), pins.to_string());
     let mut process = pinwheel(data)
-        .args(["up", "--empty", "--servers", "1", "--listen", &address, "--low", &pins, "--target", &pins])
+        .args([
+            "up",
+            "--empty",
+            "--servers",
+            "1",
+            "--no-managers",
+            "--listen",
+            &address,
+            "--low",
+            &pins,
+            "--target",
+            &pins,
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

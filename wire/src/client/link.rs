@@ -1,7 +1,7 @@
 //! The client's way to its seller: connect, log in, ask once, give up and come back.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -12,8 +12,8 @@ use crate::client::connection::{Connection, Fault, Incoming};
 use crate::client::{Client, ClientError, SaleId, Store};
 use crate::control::{ByeReason, ErrorCode};
 use crate::message::{
-    Addresses, DeclineReason, Login, Outcome, Reply, Request, SellerId, SequenceState, Settle, SettleAction,
-    WINDOW, Welcome,
+    DeclineReason, Login, Outcome, Reply, Request, SellerId, SequenceState, Settle, SettleAction, WINDOW,
+    Welcome,
 };
 use crate::session::SessionError;
 
@@ -175,7 +175,11 @@ impl<S: Store> Client<S> {
         let own = self.state.sales.iter().filter(|sale| sale.id.seller == welcome.seller);
         let next_sequence = own.map(|sale| sale.id.sequence + 1).fold(welcome.next_sequence.max(1), u64::max);
         // The address that works comes first from now on, then those the seller named.
-        self.learned = socket_addresses(&welcome.addresses);
+        self.learned = welcome.addresses.sockets().collect();
+        if self.learned != self.state.addresses {
+            self.state.addresses.clone_from(&self.learned);
+            self.store.save(&self.state).map_err(|error| Fault::Io(io::Error::other(error)))?;
+        }
         self.learned.insert(0, address);
         Ok(Link { connection, welcome, next_sequence, resolved: false })
     }
@@ -236,7 +240,7 @@ impl<S: Store> Client<S> {
                     wait = wait.max(least);
                 }
                 if bye.addresses.count > 0 {
-                    self.learned = socket_addresses(&bye.addresses);
+                    self.learned = bye.addresses.sockets().collect();
                     self.attempts = 0;
                 }
                 ClientError::Unreachable(io::Error::other(std::format!("sent away: {:?}", bye.reason)))
@@ -253,21 +257,18 @@ impl<S: Store> Client<S> {
         error
     }
 
-    /// Where to connect: what was learned first, then what was configured.
+    /// Where to connect: what was learned since the start first, then what was configured, then what an earlier start learned.
     fn addresses(&self) -> Vec<SocketAddr> {
-        let configured = self.config.addresses.iter().filter(|address| !self.learned.contains(address));
-        self.learned.iter().chain(configured).copied().collect()
+        let mut addresses = Vec::new();
+        for address in self.learned.iter().chain(&self.config.addresses).chain(&self.state.addresses) {
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        addresses
     }
 
     pub(super) fn pause(&self, wait: Duration, until: Instant) {
         thread::sleep(wait.min(until.saturating_duration_since(Instant::now())));
     }
-}
-
-fn socket_addresses(addresses: &Addresses) -> Vec<SocketAddr> {
-    let socket = |&(bytes, port): &([u8; 16], u16)| {
-        let address = Ipv6Addr::from(bytes);
-        SocketAddr::new(address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4), port)
-    };
-    addresses.entries().iter().map(socket).collect()
 }

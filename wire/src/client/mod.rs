@@ -141,7 +141,7 @@ pub struct Client<S> {
     link: Option<Link>,
     /// A connection without a session, and where it leads: it is for the next hello.
     kept: Option<(SocketAddr, Incoming)>,
-    /// Told by a welcome or a bye; tried before the configured ones.
+    /// Told by a welcome or a bye since the start; tried before the configured ones.
     learned: Vec<SocketAddr>,
     attempts: usize,
     back_off: (Duration, Duration),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::string::String;
 use std::vec::Vec;
@@ -40,6 +41,8 @@ pub struct TerminalState {
     pub key_epoch: KeyEpoch,
     /// The unresolved sales.
     pub sales: Vec<Sale>,
+    /// Where else the last welcome said that it may connect.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Keeps a [`TerminalState`] through a loss of power.
@@ -177,17 +180,26 @@ fn format(state: &TerminalState) -> String {
         let state = state_name(*state);
         let _ = writeln!(content, "sale {} {} {product} {face_value} {state}", id.seller.0, id.sequence);
     }
+    for address in &state.addresses {
+        let _ = writeln!(content, "address {address}");
+    }
     content
 }
 
 /// The state, or the number of the first bad line.
 fn parse(content: &str) -> Result<TerminalState, usize> {
-    let mut lines = (1..).zip(content.lines());
+    let mut lines = (1_usize..).zip(content.lines());
     lines.next().filter(|(_, line)| *line == FIRST_LINE).ok_or(1_usize)?;
     let epoch =
         lines.next().and_then(|(_, line)| line.strip_prefix("epoch ")?.parse().ok()).ok_or(2_usize)?;
-    let sales = lines.map(|(number, line)| parse_sale(line).ok_or(number)).collect::<Result<_, usize>>()?;
-    Ok(TerminalState { key_epoch: KeyEpoch(epoch), sales })
+    let mut state = TerminalState { key_epoch: KeyEpoch(epoch), ..TerminalState::default() };
+    for (number, line) in lines {
+        match line.strip_prefix("address ") {
+            Some(address) => state.addresses.push(address.parse().map_err(|_| number)?),
+            None => state.sales.push(parse_sale(line).ok_or(number)?),
+        }
+    }
+    Ok(state)
 }
 
 fn parse_sale(line: &str) -> Option<Sale> {
@@ -224,7 +236,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = FileStore::new(folder.path().join("terminal"));
         assert_eq!(store.load().unwrap(), None);
-        let mut state = TerminalState { key_epoch: KeyEpoch(4), sales: Vec::new() };
+        let mut state = TerminalState { key_epoch: KeyEpoch(4), ..TerminalState::default() };
+        state.addresses =
+            Vec::from(["10.0.0.1:7601".parse().unwrap(), "[2001:db8::1]:7602".parse().unwrap()]);
         for (sequence, state_of_sale) in (1..).zip(STATES) {
             let id = SaleId { seller: SellerId(9), sequence };
             state.sales.push(Sale { id, product: 3, face_value: 5000, state: state_of_sale });
@@ -257,6 +271,7 @@ mod tests {
             (2, good.replace("epoch 1", "epoch -1")),
             (3, good.replace("asked", "askd")),
             (3, good.replace("asked", "asked 5")),
+            (4, good.clone() + "address 10.0.0.1\n"),
             (1, String::new()),
         ] {
             fs::write(&path, bad).unwrap();

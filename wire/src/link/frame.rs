@@ -25,8 +25,11 @@ pub(super) const INNER_HEADER_BYTES: usize = 4;
 pub const FRAGMENT_BYTES_MAX: usize = LINK_FRAME_BYTES_MAX - HEADER_BYTES - INNER_HEADER_BYTES - TAG_BYTES;
 /// Lowest version of the link protocol understood.
 pub const VERSION_MIN: u8 = 1;
-/// Highest version of the link protocol understood.
-pub const VERSION_MAX: u8 = 1;
+/// Highest version of the link protocol understood. From [`VERSION_OTHERS`] on a manager may say where else its terminals may
+/// connect; nothing else differs.
+pub const VERSION_MAX: u8 = VERSION_OTHERS;
+/// The version in which the message of a manager's other addresses came.
+pub const VERSION_OTHERS: u8 = 2;
 /// In the header of frames that come before a version is agreed: their layout never changes.
 pub(super) const VERSION_CONNECTION: u8 = 1;
 

@@ -25,7 +25,7 @@ mod tests;
 
 pub use frame::{
     ERROR_BYTES, FRAGMENT_BYTES_MAX, HANDSHAKE_BYTES, HELLO_BYTES, LINK_FRAME_BYTES_MAX, VERSION_MAX,
-    VERSION_MIN, encode_link_error,
+    VERSION_MIN, VERSION_OTHERS, encode_link_error,
 };
 #[cfg(test)]
 pub(crate) use handshake::PROLOGUE_BYTES;

@@ -7,10 +7,7 @@
 //! ```
 
 use super::LinkError;
-use super::frame::{
-    FRAGMENT_BYTES_MAX, FrameHeader, FrameKind, INNER_HEADER_BYTES, VERSION_CONNECTION, VERSION_MAX,
-    read_error,
-};
+use super::frame::{FRAGMENT_BYTES_MAX, FrameHeader, FrameKind, INNER_HEADER_BYTES, read_error};
 use crate::cipher::Cipher;
 use crate::codec::Reader;
 use crate::frame::{FrameError, HEADER_BYTES, TAG_BYTES};
@@ -19,7 +16,7 @@ use crate::session::Suite;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-/// Most bytes that a message of a kind may have; `None`: there is no such kind.
+/// Most bytes that a message of a kind may have; `None`: there is no such kind, or not in the version that was agreed.
 pub type MessageLimit = fn(kind: u16) -> Option<usize>;
 
 /// Most bytes of what a close says.
@@ -290,8 +287,3 @@ fn whole_u64(body: &[u8]) -> Result<u64, FrameError> {
 
 /// The message goes on in the next frame.
 const FLAG_MORE: u8 = 1;
-
-const _: () = assert!(
-    VERSION_MAX == VERSION_CONNECTION,
-    "with a second version the session must hold every message to the one it chose"
-);

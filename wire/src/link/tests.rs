@@ -173,6 +173,8 @@ fn m09_each_protocol_refuses_the_other_with_a_code_that_both_read() {
     let mut frame = [0; crate::control::CONTROL_BYTES_MAX];
     let length = crate::control::encode_error(error.code(), &mut frame);
     let refused = handshake.receive(&frame[..length]).unwrap_err();
+    let (version_min, version_max) = (crate::frame::VERSION_MIN, crate::frame::VERSION_MAX);
+    let notice = ErrorNotice { version_min, version_max, ..notice };
     assert_eq!((refused, refused.code()), (LinkError::Refused(notice), None));
 }
 
@@ -185,11 +187,16 @@ fn versions_suites_and_protocols_that_are_not_common_are_named() {
         LinkHello::read(&hello).unwrap_err().code().unwrap()
     };
     assert_eq!(read(8, b'L'), ErrorCode::Kind);
-    assert_eq!(read(12, 2), ErrorCode::Malformed, "from 2 to 1");
+    assert_eq!(read(12, 3), ErrorCode::Malformed, "from 3 to 2");
     assert_eq!(read(13, 0), ErrorCode::Malformed);
-    let mut newer = hello;
-    newer[12..14].copy_from_slice(&[2, 3]);
-    assert_eq!(LinkHello::read(&newer).unwrap_err().code(), Some(ErrorCode::Version));
+    let range = |least_and_most: [u8; 2]| {
+        let mut hello = hello;
+        hello[12..14].copy_from_slice(&least_and_most);
+        LinkHello::read(&hello).map(|read| read.unwrap().1.version).map_err(|error| error.code().unwrap())
+    };
+    assert_eq!(range([3, 4]), Err(ErrorCode::Version));
+    assert_eq!(range([1, 1]), Ok(1), "the highest that both know");
+    assert_eq!([range([1, 2]), range([2, 9])], [Ok(2), Ok(2)]);
     assert_eq!(read(14, 2), ErrorCode::Suite);
     assert_eq!(read(15, 0), ErrorCode::Malformed, "role");
     assert_eq!(read(20, 3), ErrorCode::Malformed, "channel");

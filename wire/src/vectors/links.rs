@@ -108,8 +108,8 @@ fn introduction(channel: Channel) -> LinkIntroduction {
 type Write = fn(&mut LinkSession, &mut Vec<u8>);
 
 const STEPS: &[(&str, &[u8], Write)] = &[
-    ("node", &[0, 0, 0, 0, 1, 0, 0, 0], LinkSession::send_open),
-    ("hub", &[0, 0, 0, 0, 1, 0, 0, 0], LinkSession::send_open),
+    ("node", &[0, 0, 0, 0, 2, 0, 0, 0], LinkSession::send_open),
+    ("hub", &[0, 0, 0, 0, 2, 0, 0, 0], LinkSession::send_open),
     ("node", b"\x01\x01\x05\x00in two ", |end, out| end.send_message(5, true, &[b"in two "], out)),
     ("node", &[2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0], |end, out| end.send_ping(9, out)),
     ("hub", &[3, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0], |end, out| end.send_pong(9, out)),

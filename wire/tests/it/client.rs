@@ -42,6 +42,8 @@ struct Seller {
     logins: Vec<Login>,
     id: u32,
     connections: usize,
+    /// Where else its welcomes send terminals.
+    others: Addresses,
 }
 
 impl Seller {
@@ -191,6 +193,7 @@ fn serve(stream: &mut TcpStream, n: u8, seller: &Mutex<Seller>) -> Option<()> {
             window_base: open.unwrap_or(next_sequence),
             back_off_min_ms: 1,
             back_off_max_ms: 5,
+            addresses: seller.others,
             ..*welcome
         }))
     };
@@ -398,7 +401,11 @@ fn a_sale_of_another_seller_is_carried_and_never_asked_of_this_one() {
     let mut store = MemoryStore::default();
     let mut client = Client::new(Config::new(first, TERMINAL, EPOCH, KEY), store.clone()).unwrap();
     assert_sold(&client.vend(1, 500, TIME).unwrap(), 1);
-    let state = wire::client::TerminalState { key_epoch: EPOCH, sales: client.unresolved().to_vec() };
+    let state = wire::client::TerminalState {
+        key_epoch: EPOCH,
+        sales: client.unresolved().to_vec(),
+        ..Default::default()
+    };
     store.save(&state).unwrap();
     let mut moved = Client::new(Config::new(second, TERMINAL, EPOCH, KEY), store).unwrap();
     assert_eq!(moved.repeat(id(1), TIME).unwrap(), Vended::Unresolved(id(1), None));
@@ -408,6 +415,28 @@ fn a_sale_of_another_seller_is_carried_and_never_asked_of_this_one() {
     let other = other.lock().unwrap();
     assert_eq!(other.logins[0].pairs(), [(SELLER, 1)]);
     assert_eq!(other.vends.len(), 1);
+}
+
+#[test]
+fn the_addresses_of_the_last_welcome_are_kept_and_tried_when_the_own_one_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, named) = start(SELLER.0, &[]);
+    let (second, other) = start(SELLER.0, &[]);
+    named.lock().unwrap().others = Addresses::of([second]);
+    let store = || wire::client::FileStore::new(folder.path().join("till"));
+    let mut client = Client::new(Config::new(first, TERMINAL, EPOCH, KEY), store()).unwrap();
+    client.connect(TIME).unwrap();
+    client.close();
+    drop(client);
+    // The address that it was given leads nowhere any more.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut client = Client::new(Config::new(gone, TERMINAL, EPOCH, KEY), store()).unwrap();
+    assert_sold(&client.vend(1, 500, TIME).unwrap(), 1);
+    assert_eq!(other.lock().unwrap().vends.len(), 1);
+    // That welcome named none: what an earlier one said does not count any more.
+    drop(client);
+    let kept = wire::client::Store::load(&mut store()).unwrap().unwrap();
+    assert_eq!(kept.addresses, []);
 }
 
 #[test]
@@ -447,7 +476,11 @@ fn a_new_key_epoch_leaves_old_sales_to_the_operator() {
     let mut old = client(address);
     assert_sold(&old.vend(1, 500, TIME).unwrap(), 1);
     let mut store = MemoryStore::default();
-    let state = wire::client::TerminalState { key_epoch: EPOCH, sales: old.unresolved().to_vec() };
+    let state = wire::client::TerminalState {
+        key_epoch: EPOCH,
+        sales: old.unresolved().to_vec(),
+        ..Default::default()
+    };
     store.save(&state).unwrap();
     let new = Client::new(Config::new(address, TERMINAL, KeyEpoch(EPOCH.0 + 1), KEY), store).unwrap();
     assert_eq!(new.dropped()[0].id, id(1));

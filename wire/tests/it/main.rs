@@ -3,6 +3,8 @@
 
 #[cfg(feature = "std")]
 mod client;
+#[cfg(feature = "std")]
+mod fuzz;
 mod hostile;
 mod session;
 mod support;

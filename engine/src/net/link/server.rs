@@ -8,7 +8,9 @@ use super::server_links::{Links, Partner};
 use super::{LinkEvent, LinkOptions};
 use crate::commit::Wake;
 use crate::ids::SellerId;
-use crate::link::{Channel, Encoded, LinkMessage, ToHub, ToNode, from_manager_bytes_max};
+use crate::link::{
+    Channel, Encoded, LinkMessage, ToHub, ToNode, from_first_manager_bytes_max, from_manager_bytes_max,
+};
 use crate::net::{Clock, Random, WAKE, Waker};
 use crate::registry::Registry;
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -20,7 +22,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use wire::link::{LinkError, LinkHello, LinkInbound, LinkIntroduction, LinkSession, Role, encode_link_error};
+use wire::link::{
+    LinkError, LinkHello, LinkInbound, LinkIntroduction, LinkSession, Role, VERSION_OTHERS, encode_link_error,
+};
 use zeroize::Zeroizing;
 
 /// Serves the links of all nodes of a hub.
@@ -365,7 +369,11 @@ impl<F: Fn(LinkEvent<ToHub>)> Desk<F> {
             // A node that is not known must look like a wrong key, in every way.
             None => (self.random)(&mut *psk),
         }
-        let limit = if said.channel == Channel::Sessions { from_manager_bytes_max } else { ToHub::bytes_max };
+        let limit = match said.channel {
+            Channel::Sessions if hello.version >= VERSION_OTHERS => from_manager_bytes_max,
+            Channel::Sessions => from_first_manager_bytes_max,
+            Channel::Control | Channel::Bulk => ToHub::bytes_max,
+        };
         let (session, answer) = hello.accept(&psk, &random, limit)?;
         pipe.output().extend_from_slice(&answer);
         // An empty socket buffer takes such a small frame whole.

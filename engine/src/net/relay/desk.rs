@@ -2,13 +2,14 @@
 
 use super::RelayLimits;
 use super::stats::{RelayStats, add};
-use super::terminal::{Phase, Received};
+use super::terminal::Phase;
 use super::terminals::{Session, Terminals};
 use super::upstream::{Upstream, line_of};
 use crate::ids::TerminalId;
 use crate::limits::{READ_BYTES_MAX, RELAY_HOLD_MS, RELAY_RENEW_MS, STOP_MS_MAX, WAIT_MS};
 use crate::net::front::{is_of_one_connection, say_bye};
 use crate::net::link::Fault;
+use crate::net::reading::Received;
 use crate::net::{Clock, WAKE};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};

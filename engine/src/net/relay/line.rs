@@ -7,14 +7,17 @@ use super::RelayIdentity;
 use super::terminals::{Delivered, Terminals};
 use crate::ids::SellerId;
 use crate::limits::{RELAY_OPENS_MAX, RELAY_UNSENT_BYTES_MAX};
-use crate::link::{CarriedBatch, CarriedItems, CarriedWhat, Carrying, NotUnderstood, from_server_bytes_max};
+use crate::link::{
+    CarriedBatch, CarriedItems, CarriedWhat, Carrying, NotUnderstood, Others, from_server_bytes_max,
+};
 use crate::net::Random;
 use crate::net::link::{CarryingLine, Fault, LinkOptions, Pipe};
 use mio::net::TcpStream;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
-use wire::link::{Channel, LinkError, LinkHandshake, LinkIntroduction, Role};
+use wire::link::{Channel, LinkError, LinkHandshake, LinkIntroduction, Role, VERSION_OTHERS};
+use wire::message::Addresses;
 use wire::session::HELLO_BYTES;
 use zeroize::Zeroizing;
 
@@ -88,6 +91,7 @@ impl Line {
         &mut self,
         identity: &RelayIdentity,
         link_id: u64,
+        others: &Addresses,
         random: Random,
         now_ms: u64,
     ) -> Result<Option<Carrying>, Fault> {
@@ -117,7 +121,12 @@ impl Line {
                 Phase::Shaking(mut pipe, mut handshake) => {
                     if let Some((length, session)) = handshake.receive(pipe.unread())? {
                         pipe.consume(length);
+                        // A server of an earlier version has no such message: its welcomes name no addresses.
+                        let may_tell = session.version() >= VERSION_OTHERS && others.count > 0;
                         let mut line = CarryingLine::new(pipe, session, self.options, now_ms);
+                        if may_tell {
+                            line.send(Others::KIND, &Others(*others).encode());
+                        }
                         line.flush(now_ms)?;
                         self.phase = Phase::Shaken(line);
                         continue;

@@ -37,6 +37,7 @@ use std::net::{IpAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use wire::message::Addresses;
 
 /// Carries sessions between terminals and a server.
 #[derive(Debug)]
@@ -78,6 +79,8 @@ pub struct RelayOptions {
     pub server_device: Option<String>,
     /// The address that they are called from; `None`: whichever the system chooses.
     pub server_source: Option<IpAddr>,
+    /// Where else its terminals may connect, as they reach it: their welcomes say so.
+    pub others: Addresses,
     /// How many connections it takes.
     pub limits: RelayLimits,
     /// Times of the connections with the server.
@@ -89,7 +92,8 @@ impl RelayOptions {
     #[must_use]
     pub fn new(servers: Vec<String>) -> Self {
         let link = LinkOptions { back_off_ms: RELAY_BACK_OFF_MS, ..LinkOptions::default() };
-        Self { servers, server_device: None, server_source: None, limits: RelayLimits::default(), link }
+        let (others, limits) = (Addresses::default(), RelayLimits::default());
+        Self { servers, server_device: None, server_source: None, others, limits, link }
     }
 }
 

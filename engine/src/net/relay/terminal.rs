@@ -2,8 +2,9 @@
 
 use super::pool::Pool;
 use crate::limits::{IDLE_MS_MAX, LINGER_MS_MAX, LOGIN_MS_MAX, RELAY_UNREAD_BYTES_MAX, STALL_MS_MAX};
+use crate::net::reading::{Received, read_once};
 use mio::net::TcpStream;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 
 /// A connection. Idle, it holds no buffer.
@@ -75,17 +76,6 @@ pub(super) enum Put {
     TooMuch,
     /// The connection is gone.
     Gone,
-}
-
-/// What became of a read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Received {
-    /// So many bytes.
-    Bytes(usize),
-    /// Nothing for now.
-    Nothing,
-    /// Never again.
-    End,
 }
 
 impl Terminal {
@@ -188,23 +178,7 @@ impl Terminal {
 
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
-        loop {
-            return match self.stream.read(buffer) {
-                Ok(0) => Received::End,
-                Ok(bytes) => {
-                    // A short read empties the socket; what comes later makes a new event, but for the end, which has made
-                    // one.
-                    self.readable = self.ended || bytes == buffer.len();
-                    Received::Bytes(bytes)
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    Received::Nothing
-                }
-                Err(_) => Received::End,
-            };
-        }
+        read_once(&mut self.stream, &mut self.readable, self.ended, buffer)
     }
 
     /// Gives its buffers back.

@@ -198,7 +198,8 @@ impl Upstream {
         let State::Coming { address, due_ms, server } = &mut self.state else { return Ok(false) };
         let (address, due_ms) = (*address, *due_ms);
         for line in &mut self.lines {
-            let said = line.come_up(&self.identity, self.link_id, self.random, now_ms)?;
+            let others = &self.options.others;
+            let said = line.come_up(&self.identity, self.link_id, others, self.random, now_ms)?;
             let Some(said) = said else { continue };
             if !line.is_called(&said, *server) {
                 return Err(Fault::Ours("the server's workers do not agree on who they are".into()));

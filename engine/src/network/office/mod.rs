@@ -16,12 +16,13 @@ pub use lost::{Doubt, LostNode, PinsOf, Which};
 pub use moves::Move;
 pub(super) use status::Standing;
 pub use status::{
-    BelowStatus, DrainStatus, HubStatus, LostStatus, ManagerStatus, NodeStatus, SellerStatus, Status,
-    StockStatus, VarietyStatus, WaitingStatus,
+    BelowStatus, DrainStatus, HubStatus, LostStatus, ManagerStatus, NodeStatus, SellerStatus,
+    SellerStockStatus, Status, StockStatus, VarietyStatus, WaitingStatus,
 };
 
 use super::hub::{LiveHub, ask_hub, command_hub};
 use super::hub_node::HubDesk;
+use super::relay_node::RelayDesk;
 use super::seller_node::SellerDesk;
 use crate::hub::{Command, CommandError, Done, HubError, OrderRow};
 use crate::ids::{SellerId, VarietyId};
@@ -41,6 +42,7 @@ pub struct Office {
 struct Desk {
     hub: Option<HubDesk>,
     sellers: Vec<SellerDesk>,
+    relay: Option<RelayDesk>,
     clock: Clock,
     random: Random,
     started_unix_ms: u64,
@@ -95,9 +97,15 @@ pub enum NotDone {
 }
 
 impl Office {
-    pub(super) fn new(hub: Option<HubDesk>, sellers: Vec<SellerDesk>, clock: Clock, random: Random) -> Self {
+    pub(super) fn new(
+        hub: Option<HubDesk>,
+        sellers: Vec<SellerDesk>,
+        relay: Option<RelayDesk>,
+        clock: Clock,
+        random: Random,
+    ) -> Self {
         let started_unix_ms = clock().unix_ms;
-        Self { desk: Arc::new(Desk { hub, sellers, clock, random, started_unix_ms }) }
+        Self { desk: Arc::new(Desk { hub, sellers, relay, clock, random, started_unix_ms }) }
     }
 
     /// The registry: as the hub has committed it, or, at a seller, as it came there.

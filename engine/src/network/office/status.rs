@@ -1,7 +1,7 @@
 //! How things stand.
 
 use super::super::hub::LiveHub;
-use super::super::relay_node::RelayStatus;
+use super::super::relay_node::{RelayDesk, RelayStatus};
 use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
@@ -9,9 +9,9 @@ use crate::hub::books::Fate;
 use crate::hub::{DoubtState, HubDrain, NodeDrain, Waiting};
 use crate::ids::{SellerId, VarietyId};
 use crate::ledger::UnreportedSales;
-use crate::link::ChildStanding;
+use crate::link::{ChildStanding, StockReport};
 use crate::net::Seats;
-use crate::policy::{Cover, Position, warning};
+use crate::policy::{Cover, Levels, Position, warning};
 use crate::registry::{Manager, Registry, State, Variety, price};
 use crate::steward::ChildView;
 use serde::{Deserialize, Serialize};
@@ -214,10 +214,29 @@ pub struct SellerStatus {
     pub unreported_since_ms: Option<u64>,
     /// How long the disk has room for a journal that grows as in the last ten minutes, in minutes; none if it does not grow.
     pub backlog_room_min: Option<u64>,
+    /// What it has of each variety.
+    #[serde(default)]
+    pub stock: Vec<SellerStockStatus>,
     /// Connections, authenticated or not.
     pub connections: usize,
     /// Terminals that are logged in.
     pub sessions: u64,
+    /// Since the start: logins.
+    #[serde(default)]
+    pub logins: u64,
+    /// Requests that wait: for a PIN, for another seller, or for their records to be durable.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Since the start: connections refused because there were too many.
+    #[serde(default)]
+    pub turned_away: u64,
+    /// Since the start: sales.
+    #[serde(default)]
+    pub sales: u64,
+    /// Since the start: sales that waited for a PIN, because an urgent transfer had to bring it or another worker had it. The hit rate
+    /// is the share of the others.
+    #[serde(default)]
+    pub sales_waited: u64,
     /// Since the start: requests taken in.
     pub requests: u64,
     /// Since the start: answers with a PIN.
@@ -228,6 +247,29 @@ pub struct SellerStatus {
     pub answered_later: u64,
     /// Since the start: handshakes that failed.
     pub rejected: u64,
+}
+
+/// What a seller has of a variety. Amounts are PINs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SellerStockStatus {
+    /// The variety's code.
+    pub code: String,
+    /// What it can sell at this moment.
+    pub sellable: u64,
+    /// Below this it asks the one above, as it last reported there; 0 while it has not.
+    pub low: u64,
+    /// Up to this.
+    pub target: u64,
+    /// Above this the one above may take back.
+    pub high: u64,
+}
+
+impl SellerStatus {
+    /// The share of its sales since the start that found their PIN here and did not wait for one, from 0 to 1; none if there were none.
+    #[must_use]
+    pub fn hit_rate(&self) -> Option<f64> {
+        (self.sales > 0).then(|| 1.0 - self.sales_waited as f64 / self.sales as f64)
+    }
 }
 
 /// How a node below a server stands, as the server sees it. Amounts are PINs.
@@ -303,7 +345,7 @@ impl Office {
             uptime_s: (self.desk.clock)().unix_ms.saturating_sub(self.desk.started_unix_ms) / 1000,
             hub,
             sellers: self.desk.sellers.iter().map(SellerDesk::status).collect(),
-            relay: None,
+            relay: self.desk.relay.as_ref().map(RelayDesk::relay),
             terminals: registry.terminals().len(),
             varieties: varieties.collect(),
         })
@@ -370,7 +412,8 @@ fn stock_of(hub: &LiveHub) -> Vec<StockStatus> {
             code: code.clone(),
             on_hand: position.on_hand,
             in_flight: position.in_flight,
-            recalling: position.recalling,
+            // Of a node below a server the hub calls nothing back.
+            recalling: if hub.parent(position.node).is_none() { position.recalling } else { 0 },
             low: position.levels.low(),
             target: position.levels.target(),
             high: position.levels.high(),
@@ -448,8 +491,14 @@ impl SellerDesk {
             unreported_value: value_of(&unreported, &standing.registry()),
             unreported_since_ms: unreported.since_ms,
             backlog_room_min,
+            stock: standing.stock(),
             connections: seats.as_ref().map_or(0, Seats::taken),
             sessions: read(&stats.sessions),
+            logins: read(&stats.logins),
+            in_flight: read(&stats.in_flight),
+            turned_away: read(&stats.turned_away),
+            sales: read(&stats.sales),
+            sales_waited: read(&stats.sales_waited),
             requests: read(&stats.requests),
             answered_sold: read(&stats.sold),
             answered_declined: read(&stats.declined),
@@ -477,6 +526,8 @@ pub(in crate::network) struct Standing {
     /// With for how many minutes the disk has room for the journal; none if it does not grow.
     unreported: Mutex<(UnreportedSales, Option<u64>)>,
     in_stock: Mutex<BTreeMap<VarietyId, u64>>,
+    /// As last reported upstream.
+    levels: Mutex<BTreeMap<VarietyId, Levels>>,
     registry: Mutex<Arc<Registry>>,
     below: Mutex<Vec<ChildView>>,
 }
@@ -500,6 +551,26 @@ impl BelowStatus {
 impl Standing {
     pub(in crate::network) fn set_in_stock(&self, in_stock: BTreeMap<VarietyId, u64>) {
         *self.in_stock.lock().unwrap_or_else(PoisonError::into_inner) = in_stock;
+    }
+
+    pub(in crate::network) fn set_levels(&self, reports: &[StockReport]) {
+        let levels = reports.iter().map(|report| (report.variety, report.levels)).collect();
+        *self.levels.lock().unwrap_or_else(PoisonError::into_inner) = levels;
+    }
+
+    fn stock(&self) -> Vec<SellerStockStatus> {
+        let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let row = |variety: &Variety| {
+            let marks = levels.get(&variety.id);
+            SellerStockStatus {
+                code: variety.code.clone(),
+                sellable: self.sellable(variety.id),
+                low: marks.map_or(0, Levels::low),
+                target: marks.map_or(0, Levels::target),
+                high: marks.map_or(0, Levels::high),
+            }
+        };
+        self.registry().varieties().map(row).collect()
     }
 
     pub(in crate::network) fn set_registry(&self, registry: Arc<Registry>) {

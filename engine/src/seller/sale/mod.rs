@@ -49,6 +49,17 @@ pub struct Seller<S> {
     settling: Settling,
     stopping: bool,
     service: Service,
+    tally: SaleTally,
+}
+
+/// How many sales found their PIN here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SaleTally {
+    /// Sales made since the start.
+    pub sold: u64,
+    /// Those of them that waited for a PIN: one that an urgent transfer brought, or that was cut from another worker's lane. A vend
+    /// that was put off and asked again counts by its last time.
+    pub waited: u64,
 }
 
 /// What terminals may have of a node.
@@ -130,7 +141,20 @@ impl<S: Sealed> Seller<S> {
             settling: Settling::default(),
             stopping: false,
             service: Service::Open,
+            tally: SaleTally::default(),
         }
+    }
+
+    /// How many sales found their PIN here.
+    #[must_use]
+    pub fn tally(&self) -> SaleTally {
+        self.tally
+    }
+
+    /// Requests that wait: vends for a PIN, questions for another seller.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.parked.len() + self.settling.open()
     }
 
     /// Its name.
@@ -211,8 +235,10 @@ impl<S: Sealed> Seller<S> {
             && let Some(at) = self.parked.iter().position(|parked| parked.variety == variety)
         {
             let parked = self.parked.remove(at);
+            let before = self.tally.sold;
             // Judged anew: its dealer or its variety may not be what they were when it began to wait.
             self.sell_open(&parked.asker, &parked.vend, now, replies);
+            self.tally.waited += self.tally.sold - before;
         }
     }
 

@@ -128,6 +128,11 @@ impl<S: Sealed> Seller<S> {
 }
 
 impl Settling {
+    /// Questions that are not answered yet.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
     fn has_room(&self, questions: usize) -> bool {
         self.open.len() + questions <= SETTLING_MAX
     }

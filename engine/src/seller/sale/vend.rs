@@ -149,6 +149,7 @@ impl<S: Sealed> Seller<S> {
             let confirmed = vend.confirmed;
             self.record(&Record::Sold { vend: vend_name, pin, variety, confirmed, at_ms: now.unix_ms });
             replies.reply(asker, &sold(vend.sequence, pin, 0, expiry, secret, serial));
+            self.tally.sold += 1;
             return true;
         }
     }

@@ -6,7 +6,7 @@ use crate::support::nodes::{Settings, Site, furnish};
 use crate::support::process::{PATIENCE, Process, minting};
 use crate::support::proxy::Proxy;
 use crate::support::scratch;
-use End::{Cache, Server};
+pub(super) use End::{Cache, Server};
 use engine::admin::{KeyRow, Reply as Answer, Request as Ask};
 use engine::network::Status;
 use std::collections::BTreeSet;
@@ -16,28 +16,28 @@ use std::time::{Duration, Instant};
 use wire::message::{Attempt, Reply};
 
 /// A hub, a server below it, and a cache below that. Server and cache can be killed and started again.
-struct Tree {
-    site: Site,
-    hub: Process,
+pub(super) struct Tree {
+    pub(super) site: Site,
+    pub(super) hub: Process,
     /// From the server to the hub, and from the cache to the server.
-    wires: [Proxy; 2],
+    pub(super) wires: [Proxy; 2],
     server: Option<Process>,
     cache: Option<Process>,
     settings: [Settings; 2],
     /// The numbers of both.
     sellers: [u32; 2],
-    key: KeyRow,
+    pub(super) key: KeyRow,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
+pub(super) enum End {
     Server,
     Cache,
 }
 
 impl Tree {
     /// Server and cache with these marks, started, and so much of each of `v1` to `v<varieties>` at the hub.
-    fn new(site: Site, levels: [(u64, u64, u64); 2], varieties: u32, stock: u32) -> Self {
+    pub(super) fn new(site: Site, levels: [(u64, u64, u64); 2], varieties: u32, stock: u32) -> Self {
         let hub = site.hub();
         furnish(&hub, varieties);
         let key = hub.add_terminals(1).remove(0);
@@ -56,25 +56,25 @@ impl Tree {
         tree
     }
 
-    fn server(&self) -> &Process {
+    pub(super) fn server(&self) -> &Process {
         self.server.as_ref().unwrap()
     }
 
-    fn cache(&self) -> &Process {
+    pub(super) fn cache(&self) -> &Process {
         self.cache.as_ref().unwrap()
     }
 
-    fn end(&self, end: End) -> &Process {
+    pub(super) fn end(&self, end: End) -> &Process {
         if end == Server { self.server() } else { self.cache() }
     }
 
-    fn kill(&mut self, end: End) {
+    pub(super) fn kill(&mut self, end: End) {
         let process = if end == Server { self.server.take() } else { self.cache.take() };
         process.into_iter().for_each(Process::kill);
     }
 
     /// Starts an end; if it runs, it is killed first.
-    fn start(&mut self, end: End) {
+    pub(super) fn start(&mut self, end: End) {
         self.kill(end);
         match end {
             Server => {

@@ -30,11 +30,16 @@ pub(crate) struct Load {
 impl Load {
     /// Each of these terminals buys one variety, again and again.
     pub(crate) fn start(network: &Process, keys: &[KeyRow], of: (u32, u64)) -> Self {
+        Self::start_paced(network, keys, of, Duration::ZERO)
+    }
+
+    /// The same with a rest after each sale, so that what there is lasts.
+    pub(crate) fn start_paced(network: &Process, keys: &[KeyRow], of: (u32, u64), rest: Duration) -> Self {
         let address = Arc::new(Mutex::new(network.address));
         let over = Arc::new(AtomicBool::new(false));
         let till = |key: KeyRow| {
             let (address, over) = (address.clone(), over.clone());
-            thread::spawn(move || run_till(&key, &address, &over, of))
+            thread::spawn(move || run_till(&key, &address, &over, of, rest))
         };
         let tills = keys.iter().cloned().map(till).collect();
         Self { address, over, tills }
@@ -65,7 +70,13 @@ pub(crate) struct Told {
     unconfirmed: Option<u64>,
 }
 
-fn run_till(key: &KeyRow, address: &Mutex<SocketAddr>, over: &AtomicBool, of: (u32, u64)) -> Told {
+fn run_till(
+    key: &KeyRow,
+    address: &Mutex<SocketAddr>,
+    over: &AtomicBool,
+    of: (u32, u64),
+    rest: Duration,
+) -> Told {
     let mut told = Told::default();
     let mut till: Option<Till> = None;
     while !over.load(Ordering::Relaxed) || told.asking != 0 {
@@ -81,7 +92,10 @@ fn run_till(key: &KeyRow, address: &Mutex<SocketAddr>, over: &AtomicBool, of: (u
             continue;
         };
         till = match step(connected, &mut told, of) {
-            Ok(()) => continue,
+            Ok(()) => {
+                thread::sleep(rest);
+                continue;
+            }
             // The connection stays, the session does not.
             Err(Lost::Bye(bye)) if bye.reason == ByeReason::Renew => till.and_then(|till| {
                 thread::sleep(Duration::from_millis(u64::from(bye.wait_ms) * 3 / 2));
@@ -158,9 +172,9 @@ pub(crate) fn check_live(network: &Process, keys: &[KeyRow], told: &[Told], of: 
     }
 }
 
-/// The files alone say the same, read without the program that wrote them running. `segment_bytes` is the journal's.
-pub(crate) fn check_books(data: &Path, segment_bytes: u64, keys: &[KeyRow], told: &[Told]) {
-    let lock = DirLock::acquire(data.join("server-1")).unwrap();
+/// The files of a seller alone say the same, read without the program that wrote them running. `segment_bytes` is the journal's.
+pub(crate) fn check_books(seller: &Path, segment_bytes: u64, keys: &[KeyRow], told: &[Told]) {
+    let lock = DirLock::acquire(seller.to_owned()).unwrap();
     let disk = Arc::new(MappedDisk::open(&lock, "").unwrap());
     let (mut books, _journal) =
         Bookkeeper::recover(disk, JournalOptions::with_segment_bytes(segment_bytes), u64::MAX).unwrap();

@@ -1,7 +1,7 @@
 //! Hub and servers, each a process of its own.
 
 use super::process::{PINWHEEL, Process};
-use engine::admin::{Reply, Request, VarietyRow};
+use engine::admin::{KeyRow, Reply, Request, VarietyRow};
 use engine::network::JoinToken;
 use std::fmt::Write;
 use std::fs;
@@ -51,7 +51,16 @@ impl Site {
         self.try_hub().unwrap_or_else(|output| panic!("{}", String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// The same; what it left behind if it ended instead.
+    /// The same, with a dealer, so many terminals, and the variety `v1` with so many PINs.
+    pub(crate) fn furnished_hub(&self, terminals: u32, pins: u32) -> (Process, Vec<KeyRow>) {
+        let hub = self.hub();
+        furnish(&hub, 1);
+        let keys = hub.add_terminals(terminals);
+        hub.mint("v1", pins);
+        (hub, keys)
+    }
+
+    /// Starts the hub; what it left behind if it ended instead.
     pub(crate) fn try_hub(&self) -> Result<Process, Output> {
         self.start_hub(Command::new(PINWHEEL))
     }

@@ -303,8 +303,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a test looks.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Arguments for a network without samples, with one server that has one worker and a small journal.
-pub(crate) const SMALL: [&str; 7] = ["--empty", "--servers", "1", "--workers", "1", "--segment-mib", "1"];
+/// Arguments for a network without samples and managers, with one server that has one worker and a small journal.
+pub(crate) const SMALL: [&str; 8] =
+    ["--empty", "--servers", "1", "--no-managers", "--workers", "1", "--segment-mib", "1"];
 /// The segment size of such a network's journal, in bytes.
 pub(crate) const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 /// Its only variety.

@@ -62,6 +62,11 @@ impl Proxy {
         }
     }
 
+    /// What comes from now on takes so long, each way.
+    pub(crate) fn slow_down(&self, delay: Duration) {
+        self.shared.delay_ms.store(delay.as_millis() as u64, SeqCst);
+    }
+
     /// From now on the one who connected hears nothing, and is heard.
     pub(crate) fn deafen(&self) {
         self.shared.is_deaf.store(true, SeqCst);
