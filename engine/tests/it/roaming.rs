@@ -216,8 +216,9 @@ fn law_4_the_hub_gives_the_same_pin_for_a_seller_that_has_left() {
     assert!(one.wait().0.success());
     pair.hub.wait_for("its farewell", |status| node(status, 1).may_close);
     assert!(!matches!(pair.hub.ask(&Ask::CloseNode { node: "one".into() }), Answer::No { .. }));
+    // The sale after it had confirmed it.
     let (mut till, outcome) = pair.come(1);
-    assert_eq!((outcome.state, outcome.reference), (SequenceState::Sold, sold.reference));
+    assert_eq!((outcome.state, outcome.reference), (SequenceState::Confirmed, sold.reference));
     for _ in 0..2 {
         let pin = settle(&mut till, 1, SettleAction::Pin);
         assert_eq!(pin.sealed.open(pair.keys[0].key.expose(), Suite::AesGcm, ONE, 1), Ok(sold));

@@ -194,7 +194,7 @@ fn law_3_a_lost_cache_that_comes_back_hands_in_its_sales_through_its_server_and_
         case.hub.wait_for("all of it settled", |_| case.variety().in_doubt == 0);
         back.wait_for("nothing left", |status| holds(status, 0));
         assert!(back.said().contains("[declared_lost]"), "{}", back.said());
-        let reply = back.till(&case.keys[0]).vend(Attempt::First, 99, (1, 1000), 0).unwrap();
+        let reply = back.till(&case.keys[0]).vend(Attempt::First, 36, (1, 1000), 0).unwrap();
         assert!(matches!(reply, Reply::Later { reason: LaterReason::Stopping, .. }), "{killed}: {reply:?}");
         case.hub.wait_for("the rest at the hub", |_| {
             let variety = case.variety();
