@@ -44,12 +44,6 @@ struct Left {
     refusals: u8,
 }
 
-impl Left {
-    fn has_faults(&self) -> bool {
-        self.crashes + self.cuts + self.repeats + self.refusals > 0
-    }
-}
-
 /// What can happen next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
@@ -141,10 +135,6 @@ impl Model for Transfers {
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
         if world.wrong.is_none() {
             world.necessary(steps);
-            if !world.left.has_faults() {
-                // Nothing is lost any more: of the orders in which the rest happens by itself one is tried.
-                steps.truncate(1);
-            }
             world.possible(self.left, steps);
             if self.flaw == Some(Flaw::CancelByTimeOut) {
                 let ways = (0..SELLERS).flat_map(|seller| [true, false].map(|down| (seller, down)));
