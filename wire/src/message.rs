@@ -461,7 +461,7 @@ pub struct Sold {
 }
 
 /// Why a sequence ends without a PIN.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum DeclineReason {
     /// No variety has this product and face value.

@@ -319,10 +319,10 @@ impl Shop {
         };
         let before = self.said.get(&(terminal, sequence)).copied();
         let agrees = match (before, said) {
-            (None, _) => true,
             // A repeat of a blocked sequence is declined.
-            (Some(Said::Blocked), Said::Declined(DeclineReason::Blocked)) => true,
-            (Some(Said::Declined(DeclineReason::Blocked)), Said::Blocked) => true,
+            (None, _)
+            | (Some(Said::Blocked), Said::Declined(DeclineReason::Blocked))
+            | (Some(Said::Declined(DeclineReason::Blocked)), Said::Blocked) => true,
             (Some(Said::Sold(pin) | Said::Confirmed(pin)), Said::Sold(again) | Said::Confirmed(again)) => {
                 pin == again
             }

@@ -12,7 +12,7 @@ pub const RECORD_BYTES: usize = 64;
 pub type RecordBytes = [u8; RECORD_BYTES];
 
 /// One fact.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Record {
     /// A PIN was sold for a sequence.
     Sold {
@@ -110,7 +110,7 @@ pub enum Record {
 }
 
 /// What one end of a link records of a transfer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum TransferStep {
     /// IN: as [`Record::Received`].
     Received(TransferFact),
@@ -164,7 +164,7 @@ pub struct VendName {
 }
 
 /// Why PINs were withdrawn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum WithdrawReason {
     /// Past its last day, or too close to it.
@@ -186,7 +186,7 @@ pub enum Stream {
 }
 
 /// One transfer as either end records it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TransferFact {
     /// Its numbering.
     pub stream: Stream,

@@ -382,7 +382,7 @@ impl ChildStanding {
 }
 
 /// One transfer as it is offered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Offer {
     /// Its numbering.
     pub stream: Stream,

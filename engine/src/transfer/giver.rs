@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 ///
 /// After every call, take [`Giver::poll_action`] until it is empty and do what it says, in that order. A record that
 /// cannot be made durable stops the node: there is no way to take one back.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Giver {
     stream: Stream,
     /// Whose link it is, for the log; 0: nobody said.
@@ -26,7 +27,7 @@ pub struct Giver {
 }
 
 /// What the owner of a [`Giver`] must do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum GiverAction {
     /// Make the record durable, then call [`Giver::handle_given`] for a [`Record::Given`] and
     /// [`Giver::handle_settled`] for a [`Record::Settled`].
@@ -254,7 +255,7 @@ impl Giver {
 }
 
 /// A transfer that is not settled.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Open {
     fact: TransferFact,
     phase: Phase,
@@ -268,7 +269,7 @@ struct Open {
     held_bytes: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     /// The OUT is not durable yet: nothing may leave.
     Recording,

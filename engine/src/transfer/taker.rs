@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Takes segments over one link and stream.
 ///
 /// After every call, take [`Taker::poll_action`] until it is empty and do what it says, in that order.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Taker {
     stream: Stream,
     /// Whose link it is, for the log; 0: nobody said.
@@ -27,7 +28,7 @@ pub struct Taker {
 }
 
 /// What the owner of a [`Taker`] must do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum TakerAction {
     /// Write the content to a file of its own, durably with its directory entry, then call [`Taker::handle_written`].
     /// Without room for it: try again later, or [`Taker::refuse`].
@@ -323,6 +324,7 @@ impl Taker {
 }
 
 /// An offer above the watermark.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Incoming {
     offer: Offer,
     content: Content,
@@ -332,6 +334,7 @@ struct Incoming {
     reported_bytes: u32,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Content {
     /// Arriving.
     Filling {
@@ -347,6 +350,7 @@ enum Content {
 }
 
 /// How a transfer ended here.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Outcome {
     span: Span,
     generation: u32,
