@@ -17,6 +17,7 @@ pub mod limits;
 pub mod link;
 pub mod net;
 pub mod network;
+pub mod planted;
 pub mod policy;
 pub mod pool;
 pub mod registry;

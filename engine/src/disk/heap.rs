@@ -4,6 +4,7 @@
 //! seed, to its old content, its new content, or a torn mix.
 
 use super::{Disk, DiskError, Region, SECTOR_BYTES};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,12 @@ impl HeapDisk {
         self.lock().limit_bytes = bytes;
     }
 
+    /// Whether there is a limit.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.lock().limit_bytes.is_some()
+    }
+
     /// Makes every sync fail from the `count`-th from now on (1: the next one); `None`: never.
     pub fn fail_sync_after(&self, count: Option<u64>) {
         self.lock().syncs_until_failure = count;
@@ -54,8 +61,15 @@ impl HeapDisk {
             if file.stored == file.durable {
                 continue;
             }
-            for at in (0..file.stored.len()).step_by(SECTOR_BYTES) {
-                let end = (at + SECTOR_BYTES).min(file.stored.len());
+            // Of a length that was not synced, too, the old or the new one is there.
+            match file.stored.len().cmp(&file.durable.len()) {
+                Ordering::Less if roll() != 0 => file.durable.truncate(file.stored.len()),
+                Ordering::Greater if roll() != 0 => file.durable.resize(file.stored.len(), 0),
+                _ => {}
+            }
+            let length = file.stored.len().min(file.durable.len());
+            for at in (0..length).step_by(SECTOR_BYTES) {
+                let end = (at + SECTOR_BYTES).min(length);
                 if file.stored[at..end] == file.durable[at..end] {
                     continue;
                 }
@@ -81,6 +95,11 @@ impl HeapDisk {
         let file = shared.files.get_mut(path).expect("the test names a file that exists");
         file.stored[offset] ^= 1 << bit;
         file.durable[offset] ^= 1 << bit;
+    }
+
+    /// Shows every file with what is stored in it.
+    pub fn each_file(&self, mut show: impl FnMut(&str, &[u8])) {
+        self.lock().files.iter().for_each(|(path, file)| show(path, &file.stored));
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -143,18 +162,20 @@ impl Disk for HeapDisk {
     fn append(&self, path: &str, bytes: &[u8]) -> Result<u64, DiskError> {
         let mut shared = self.lock();
         shared.room_for("append to", path, bytes.len() as u64)?;
-        shared.count_sync("sync", path)?;
+        let synced = shared.count_sync("sync", path);
         let file = shared.files.entry(path.to_owned()).or_default();
         file.stored.extend_from_slice(bytes);
+        synced?;
         file.durable = file.stored.clone();
         Ok(file.stored.len() as u64)
     }
 
     fn truncate(&self, path: &str, length: u64) -> Result<(), DiskError> {
         let mut shared = self.lock();
-        shared.count_sync("sync", path)?;
+        let synced = shared.count_sync("sync", path);
         let file = shared.files.get_mut(path).ok_or_else(|| missing("truncate", path))?;
         file.stored.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        synced?;
         file.durable = file.stored.clone();
         Ok(())
     }

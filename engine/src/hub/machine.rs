@@ -1,6 +1,6 @@
 //! The hub's state machine: events in, one commit, effects out.
 
-use super::books::{BatchRow, Books, Change, Fate, MoveRow, NodeRow, Way};
+use super::books::{BatchRow, Books, Change, Fate, MoveRow, NodeRow, PieceRow, Place, Way};
 use super::contents::Contents;
 use super::node::{Need, Node, open_transfers, unwrap_node_key};
 use super::orders::Supply;
@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
 use crate::link::{Report, ToHub, ToNode};
+use crate::planted::{self, Fault};
 use crate::policy::{Churn, Remainder, SalesRate};
 use crate::registry::{Delta, Manager, Registry, Terminal, TerminalKey};
 use crate::stock::NodeKeys;
@@ -286,6 +287,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
             if was_there {
                 let row = live.row();
                 self.change(Change::Node(row));
+                if planted::is(Fault::ReallocateUnreachable) {
+                    self.reallocate(node);
+                }
             }
         }
         // What was promised to it is for others.
@@ -298,6 +302,17 @@ impl<S: Store, D: Disk> Hub<S, D> {
             _ => true,
         });
         self.cut_questions(node);
+    }
+
+    /// A planted fault: something that a node holds is in the hub's inventory again, because it cannot be reached.
+    fn reallocate(&mut self, node: SellerId) {
+        let held = self.books.pieces.values().find(
+            |piece| matches!(piece.place, Place::Given { node: holder, settled: true, .. } if holder == node),
+        );
+        if let Some(&PieceRow { span, generation, .. }) = held {
+            self.own_again(node, span, generation);
+            self.shelve_after_commit(span);
+        }
     }
 
     /// Makes every change so far durable, then releases what depended on them to [`Hub::poll_output`].

@@ -34,7 +34,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.questions.next += 1;
                 let question = self.questions.next;
                 self.questions.open.insert(question, Question { from, number, seller });
-                self.put_out(Output::Send { node: seller, message: ToNode::Asked { question, asked } });
+                // Behind its welcome, if that is still to come: nothing may go before it.
+                self.stage(Output::Send { node: seller, message: ToNode::Asked { question, asked } });
             }
             // It answers for nothing any more: the hub does, from its archive.
             Some((Fate::Lost { .. } | Fate::Closed { .. }, _)) => {

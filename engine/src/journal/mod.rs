@@ -20,6 +20,7 @@ pub use segments::Upkeep;
 pub use space::Space;
 
 use crate::disk::{Disk, DiskError, Region};
+use crate::planted::{self, Fault};
 use batch::{BATCH_BYTES_MAX, Chain, SLOT_BYTES};
 use record::RecordBytes;
 use segments::{Segment, Shared};
@@ -227,6 +228,9 @@ impl<D: Disk> Journal<D> {
         let position = Position(self.current.number * self.shared.options.segment_bytes + self.tail as u64);
         self.chain.encode(&mut self.buffer, position, records);
         self.current.region.store(self.tail, &self.buffer);
+        if planted::is(Fault::CheckpointLive) {
+            self.shared.marks.publish_durable(self.chain.end.0);
+        }
         self.tail += self.buffer.len();
         self.last_is_empty = records.is_empty();
     }

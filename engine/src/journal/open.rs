@@ -5,6 +5,7 @@ use super::record::RecordBytes;
 use super::segments::{DIRECTORY, Segment, Shared, segment_before, segment_number, segment_path};
 use super::{Journal, JournalError, JournalOptions, Position, space};
 use crate::disk::{Disk, Region};
+use crate::planted::{self, Fault};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -252,6 +253,7 @@ impl<'a, D: Disk> Walk<'a, D> {
     fn settle_tail(&mut self, next: Option<&mut D::Region>) -> Result<(), JournalError> {
         let mut stored = clear(&mut self.segment.region, self.tail);
         if self.proven < self.chain.end
+            && !planted::is(Fault::TrustPageCache)
             && let Some(range) = self.last_batch.clone()
         {
             let bytes = self.segment.region.bytes()[range.clone()].to_vec();

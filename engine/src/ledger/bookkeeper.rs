@@ -5,6 +5,7 @@ use crate::disk::{Disk, DiskError};
 use crate::journal::batch::Batch;
 use crate::journal::record::{RecordBytes, UnknownRecord, VendName, terminal_of};
 use crate::journal::{Journal, JournalError, JournalOptions, JournalReader, Position, Record, Upkeep};
+use crate::planted::{self, Fault};
 use crate::seller::Answer;
 use std::sync::Arc;
 
@@ -168,7 +169,12 @@ impl<D: Disk> Bookkeeper<D> {
     /// # Errors
     /// [`BookkeeperError`].
     pub fn recycle(&mut self, acknowledged: Position) -> Result<(), BookkeeperError> {
-        Ok(self.upkeep.recycle_below(self.checkpointed.min(acknowledged))?)
+        let below = if planted::is(Fault::RecycleEarly) {
+            self.position
+        } else {
+            self.checkpointed.min(acknowledged)
+        };
+        Ok(self.upkeep.recycle_below(below)?)
     }
 
     /// What became of a sequence, as far as it is durable and read; `None` if it was never used.

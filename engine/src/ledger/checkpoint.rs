@@ -8,6 +8,7 @@ use crate::disk::{Disk, DiskError};
 use crate::ids::{BlockId, KeyEpoch, PinId, SellerId, Span, TerminalId, VarietyId};
 use crate::journal::record::{RECORD_BYTES, TransferFact};
 use crate::journal::{Position, Record};
+use crate::planted::{self, Fault};
 use crate::seller::{Answer, Window};
 use std::sync::Arc;
 use wire::message::{DeclineReason, SequenceState};
@@ -220,15 +221,17 @@ impl Writer {
     }
 
     fn taken(&mut self, taken: &Taken) {
-        self.u64(taken.highest);
-        self.u64(taken.outcomes.len() as u64);
-        for (fact, accepted) in taken.outcomes.values() {
+        let forgets = |accepted: bool| !accepted && planted::is(Fault::ForgetRefused);
+        let outcomes = taken.outcomes.values().filter(|(_, accepted)| !forgets(*accepted));
+        self.u64(if planted::is(Fault::ForgetNumber) { 0 } else { taken.highest });
+        self.u64(outcomes.clone().count() as u64);
+        for (fact, accepted) in outcomes {
             self.transfer(*fact, *accepted);
         }
     }
 
     fn given(&mut self, given: &Given) {
-        self.u64(given.highest);
+        self.u64(if planted::is(Fault::ForgetNumber) { 0 } else { given.highest });
         self.u64(given.open.len() as u64);
         for fact in given.open.values() {
             self.transfer(*fact, false);

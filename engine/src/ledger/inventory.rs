@@ -3,6 +3,7 @@
 use super::Spans;
 use crate::ids::{BlockId, IdMap, PinId, SellerId, Span, VarietyId};
 use crate::journal::record::TransferFact;
+use crate::planted::{self, Fault};
 
 /// Segments by block.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -148,7 +149,9 @@ impl Holding {
     #[must_use]
     pub fn in_stock(&self) -> Spans {
         let mut left = Spans::of(self.span.start, self.span.end);
-        for out in [&self.sold, &self.withdrawn, &self.gone] {
+        let withdrawn = [&self.withdrawn];
+        let withdrawn = if planted::is(Fault::SellVoided) { &[][..] } else { &withdrawn[..] };
+        for out in [&self.sold, &self.gone].into_iter().chain(withdrawn.iter().copied()) {
             for &(start, end) in out.intervals() {
                 left.remove(start, end);
             }

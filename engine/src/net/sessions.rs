@@ -3,11 +3,10 @@
 use super::meddler::Meddler;
 use super::outbox::Outbox;
 use super::session::{Phase, Session};
-use super::settling::ABROAD;
 use super::slots::Slots;
 use super::stats::{Stats, count, uncount};
 use crate::ids::TerminalId;
-use crate::seller::{Asker, Replies};
+use crate::seller::{ABROAD, Asker, Replies};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use wire::control::{Bye, ByeReason, CONTROL_BYTES_MAX, ErrorCode, encode_bye, encode_error};

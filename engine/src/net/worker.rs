@@ -10,7 +10,7 @@ use super::meddler::Meddler;
 use super::reading::Received;
 use super::session::{Line, Phase, Session};
 use super::sessions::Sessions;
-use super::settling::{Abroad, AskedHere};
+use super::settling::Abroad;
 use super::stats::{Stats, count};
 use super::{Clock, WAKE, Waker, home};
 use crate::commit::{RecordSender, Wake};
@@ -24,7 +24,7 @@ use crate::limits::{
 use crate::link::{Asked, Told};
 use crate::pool::Range;
 use crate::registry::{Registry, State};
-use crate::seller::{Asker, Lookup, SaleTally, Sealed, Seller, Service};
+use crate::seller::{AskedHere, Asker, Lookup, SaleTally, Sealed, Seller, Service};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::{ArrayQueue, SegQueue};

@@ -8,7 +8,6 @@ use crate::link::{Asked, Told};
 use crossbeam::channel::Receiver;
 use std::thread::JoinHandle;
 use wire::message::{SequenceState, SettleAction};
-use wire::settlement::SoldBox;
 
 /// A question of a node's about a sequence of such a seller.
 pub(super) struct ArchiveQuestion {
@@ -28,7 +27,7 @@ pub(super) fn start(
     let hub = hub.teller();
     spawn("answering", fatal, move || {
         for ArchiveQuestion { node, question, seller, asked } in questions {
-            let answered = office.answer(seller, asked.vend).map(told);
+            let answered = office.answer(seller, asked.vend).map(SequenceAnswer::told);
             let told = match answered.and_then(|told| with_pin(&office, seller, &asked, told)) {
                 Ok(told) => told,
                 Err(error) => {
@@ -49,19 +48,4 @@ fn with_pin(office: &Office, seller: SellerId, asked: &Asked, told: Told) -> Res
         return Ok(told);
     }
     Ok(Told { sealed: office.sold_again(seller, asked, told.reference)?, ..told })
-}
-
-/// What the archive says.
-fn told(answer: SequenceAnswer) -> Told {
-    let (state, reference) = match answer {
-        SequenceAnswer::AskSeller => (SequenceState::InDoubt, 0),
-        SequenceAnswer::Sold { reference, confirmed: true, .. } => (SequenceState::Confirmed, reference),
-        SequenceAnswer::Sold { reference, .. } => (SequenceState::Sold, reference),
-        SequenceAnswer::Voided { reference, .. } => (SequenceState::Voided, reference),
-        SequenceAnswer::Declined => (SequenceState::Declined, 0),
-        // Nobody will ever sell for it.
-        SequenceAnswer::Blocked | SequenceAnswer::NeverSold => (SequenceState::Blocked, 0),
-        SequenceAnswer::Unsettled => (SequenceState::Unsettled, 0),
-    };
-    Told { state, reference, sealed: SoldBox::NONE }
 }

@@ -2,6 +2,7 @@
 
 use super::{Range, Shelf};
 use crate::ids::{Span, VarietyId};
+use crate::planted::{self, Fault};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,10 +37,14 @@ impl<S> Shelves<S> {
     pub fn add(&mut self, shelf: &Arc<Shelf<S>>, start: u32, end: u32) -> Vec<Handed<S>> {
         let lanes = u32::try_from(self.lanes).expect("a node has few workers");
         let each = (end - start).div_ceil(lanes).max(1);
-        (0..self.lanes)
+        let mut handed: Vec<_> = (0..self.lanes)
             .zip((start..end).step_by(each as usize))
             .map(|(lane, from)| self.add_to(lane, shelf.clone(), from, (from + each).min(end)))
-            .collect()
+            .collect();
+        if planted::is(Fault::TwoClaimants) {
+            handed.push(self.add_to(self.lanes - 1, shelf.clone(), start, end));
+        }
+        handed
     }
 
     /// Gives PINs of a segment to one lane.

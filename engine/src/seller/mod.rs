@@ -2,6 +2,7 @@
 //!
 //! [`Seller`] is one worker's share of it: home terminals, their windows, the lanes it claims from.
 
+mod abroad;
 mod catalogue;
 mod library;
 mod sale;
@@ -10,6 +11,7 @@ mod tests;
 mod window;
 mod windows;
 
+pub use abroad::{ABROAD, AskedHere};
 pub use library::{Library, Sealed};
 pub use sale::{Asker, Lookup, Question, Replies, SaleTally, Seller, Service};
 pub use window::{Answer, Window, WindowFull};

@@ -34,4 +34,18 @@ impl Dice {
         self.0.fill_bytes(&mut bytes);
         bytes
     }
+
+    /// What becomes of unsynced sectors in one loss of power, for [`HeapDisk::lose_power`]: all are lost, all are kept, or each has
+    /// a fate of its own and may be torn.
+    ///
+    /// [`HeapDisk::lose_power`]: crate::disk::heap::HeapDisk::lose_power
+    pub fn sector_fates(&mut self) -> impl FnMut() -> u64 + use<'_> {
+        let style = self.below(4);
+        move || match style {
+            0 => 0,
+            1 => 1,
+            _ if self.one_in(3) => 2 + self.below(510),
+            _ => self.below(2),
+        }
+    }
 }

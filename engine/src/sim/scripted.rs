@@ -8,12 +8,14 @@ mod lost;
 mod lost_below;
 mod moves;
 
+use super::Dice;
+use super::office::{SimHub, add_variety, archived, archived_books, command, deliver, load_hub};
+use super::oracle::Oracle;
 use super::site::Site;
-use super::{Dice, Oracle, add_variety, command, deliver, load_hub};
 use crate::audit::audit;
 use crate::disk::heap::HeapDisk;
 use crate::hub::books::{MoveRow, Way};
-use crate::hub::{Command, CommandError, Done, Hub, MemoryStore, Output, Terminals};
+use crate::hub::{Command, CommandError, Done, MemoryStore, Output, Terminals};
 use crate::ids::{KeyEpoch, PinId, SellerId, TerminalId, VarietyId};
 use crate::intake::HeapFingerprints;
 use crate::link::{ToHub, ToNode};
@@ -35,7 +37,7 @@ struct Net {
     now: Now,
     hub_disk: Arc<HeapDisk>,
     store: MemoryStore,
-    hub: Hub<MemoryStore, HeapDisk>,
+    hub: SimHub,
     /// Whether the hub is there.
     is_up: bool,
     sites: Vec<Site>,
@@ -175,7 +177,8 @@ impl Net {
             if is_away {
                 site.to_node.clear();
             }
-            (0..STEPS_PER_TURN).for_each(|_| site.node.step(&mut self.dice, &self.now).unwrap());
+            (0..STEPS_PER_TURN).for_each(|_| _ = site.node.step(&mut self.dice, &self.now).unwrap());
+            assert_eq!((&site.node.hangs_up, &site.node.closed), (&None, &Vec::new()), "node {at}");
             while let Some(message) = site.to_node.pop_front() {
                 busy |= match &message {
                     ToNode::Below { message, .. } => !matches!(**message, ToNode::JournalAcked { .. }),

@@ -1,6 +1,6 @@
-//! A node with its disk and its end of the pipe to the hub.
+//! A node with its disk and its end of the pipe to whoever is above it.
 
-use super::node::Node;
+use super::node::{Node, NodeStop};
 use crate::audit::SellerBooks;
 use crate::disk::heap::HeapDisk;
 use crate::ids::SellerId;
@@ -15,7 +15,7 @@ pub(super) struct Site {
     pub(super) seller: SellerId,
     pub(super) disk: Arc<HeapDisk>,
     pub(super) node: Node,
-    /// Messages from the hub that the pipe has not delivered yet.
+    /// Messages from above that the pipe has not delivered yet.
     pub(super) to_node: VecDeque<ToNode>,
     workers: usize,
     pub(super) levels: Levels,
@@ -23,7 +23,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A node that never ran, with its low mark, target and high mark.
+    /// A node that never ran, with its low mark, target and high mark; it calls at once.
     pub(super) fn new(
         seller: SellerId,
         workers: usize,
@@ -32,17 +32,41 @@ impl Site {
     ) -> Self {
         let disk = Arc::new(HeapDisk::new());
         let levels = Levels::new(low, target, high).expect("marks go up");
-        let node = start(seller, &disk, workers, levels, &link_keys);
+        let node = Node::boot(seller, disk.clone(), workers, levels.into(), link_keys.clone());
+        let mut node = node.expect("a new node starts");
+        node.handle_reconnected();
         Self { seller, disk, node, to_node: VecDeque::new(), workers, levels, link_keys }
     }
 
-    /// Starts the node anew on what is on its disk.
-    pub(super) fn boot(&mut self) {
+    /// Starts the node anew on what is on its disk; it calls nobody yet.
+    ///
+    /// # Errors
+    /// [`NodeStop`]: the old one is still there then, to be thrown away.
+    pub(super) fn start(&mut self) -> Result<(), NodeStop> {
         self.to_node.clear();
-        self.node = start(self.seller, &self.disk, self.workers, self.levels, &self.link_keys);
+        self.node = self.start_on(self.disk.clone())?;
+        Ok(())
+    }
+
+    /// The node as it would be on another disk.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn start_on(&self, disk: Arc<HeapDisk>) -> Result<Node, NodeStop> {
+        Node::boot(self.seller, disk, self.workers, self.levels.into(), self.link_keys.clone())
+    }
+
+    /// Starts the node anew on what is on its disk, which calls at once.
+    #[cfg(test)]
+    pub(super) fn boot(&mut self) {
+        if let Err(stop) = self.start() {
+            panic!("the node does not start: {stop}");
+        }
+        self.node.handle_reconnected();
     }
 
     /// The pipe is cut, and open again.
+    #[cfg(test)]
     pub(super) fn reconnect(&mut self) {
         self.to_node.clear();
         self.node.handle_reconnected();
@@ -52,18 +76,5 @@ impl Site {
     pub(super) fn audit_books(&mut self) -> SellerBooks {
         let books = self.node.books().expect("the books can be read");
         SellerBooks::new(self.seller, books.position(), books.ledger())
-    }
-}
-
-fn start(
-    seller: SellerId,
-    disk: &Arc<HeapDisk>,
-    workers: usize,
-    levels: Levels,
-    link_keys: &Arc<NodeKeys>,
-) -> Node {
-    match Node::boot(seller, disk.clone(), workers, levels.into(), link_keys.clone()) {
-        Ok(node) => node,
-        Err(stop) => panic!("the node does not start: {stop}"),
     }
 }

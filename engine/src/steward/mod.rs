@@ -37,6 +37,7 @@ use crate::journal::{Record, Space};
 use crate::ledger::Ledger;
 use crate::limits::PARK_MS_MAX;
 use crate::link::{ToHub, ToNode};
+use crate::planted::{self, Fault};
 use crate::pool::{Range, Shelf, Shelves};
 use crate::registry::Registry;
 use crate::registry::sealed::SealedError;
@@ -560,6 +561,10 @@ impl<D: Disk> Steward<D> {
         }
         // Who waited for so long was told to come back, and is heard of again when it does.
         self.waiting.retain(|waiting| waiting.until_ms > now.monotonic_ms);
+        if planted::is(Fault::CancelByTimeout) {
+            self.cancel_unanswered(now);
+            self.cancel_unanswered_below(now);
+        }
         self.give_back();
         self.serve_waiting(now);
         self.tick_children(now)?;

@@ -9,6 +9,7 @@ use crate::ids::{Span, VarietyId};
 use crate::journal::Record;
 use crate::journal::record::{Stream, TransferFact, TransferStep, WithdrawReason};
 use crate::link::{Offer, ToHub};
+use crate::planted::{self, Fault};
 use crate::pool::Shelf;
 use crate::seller::{Sealed, Service};
 use crate::stock::segment::checksum;
@@ -88,6 +89,17 @@ impl<D: Disk> Steward<D> {
         }
     }
 
+    /// A planted fault: what upstream has not answered is taken back while it cannot be reached.
+    pub(super) fn cancel_unanswered(&mut self, now: &Now) {
+        if self.link == super::Link::Down {
+            let unanswered: Vec<_> = self.giver.unanswered().map(|fact| fact.number).collect();
+            for number in unanswered {
+                let _ = self.giver.handle_answer(number, false);
+            }
+            self.follow_giver(Ok(()), now);
+        }
+    }
+
     /// What came from a lost node below goes on to upstream, and is never sold here: it may have been written off.
     pub(super) fn send_up(&mut self, shelf: &Arc<Shelf<Content<D>>>, span: Span) {
         self.segments.set_unsellable(shelf);
@@ -99,6 +111,10 @@ impl<D: Disk> Steward<D> {
         let generation = self.segments.next_generation(shelf);
         self.giver.give(span, generation, shelf.variety, request);
         self.run_giver_records();
+        if planted::is(Fault::GiveUpAfterSend) {
+            self.giver.handle_given(self.giver.highest());
+            self.follow_giver(Ok(()), &Now { monotonic_ms: 0, unix_ms: 0 });
+        }
     }
 
     /// The OUT of `number` is durable.

@@ -5,7 +5,10 @@ use crate::hub::books::Fate;
 use crate::ids::SellerId;
 use crate::journal::record::VendName;
 use crate::ledger::{FactState, SequenceFact};
+use crate::link::Told;
 use serde::{Deserialize, Serialize};
+use wire::message::SequenceState;
+use wire::settlement::SoldBox;
 
 /// What a sequence came to, as far as the hub may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +99,25 @@ impl Office {
 }
 
 impl SequenceAnswer {
+    /// What a terminal elsewhere is told. A PIN is not handed out from an archive.
+    #[must_use]
+    pub fn told(self) -> Told {
+        let (state, reference) = match self {
+            Self::AskSeller => (SequenceState::InDoubt, 0),
+            Self::Sold { reference, confirmed: true, .. } => (SequenceState::Confirmed, reference),
+            Self::Sold { reference, .. } => (SequenceState::Sold, reference),
+            Self::Voided { reference, .. } => (SequenceState::Voided, reference),
+            Self::Declined => (SequenceState::Declined, 0),
+            // Nobody will ever sell for it.
+            Self::Blocked | Self::NeverSold => (SequenceState::Blocked, 0),
+            Self::Unsettled => (SequenceState::Unsettled, 0),
+        };
+        Told { state, reference, sealed: SoldBox::NONE }
+    }
+
     /// What it is after a fact; the first final state wins.
-    fn after(self, fact: &SequenceFact) -> Self {
+    #[must_use]
+    pub fn after(self, fact: &SequenceFact) -> Self {
         let &SequenceFact { state, reference, variety, .. } = fact;
         match (state, self) {
             (FactState::Sold, Self::Unsettled | Self::NeverSold) => {

@@ -113,7 +113,7 @@ impl<S: Sealed> Seller<S> {
         resolved
     }
 
-    fn answer(&mut self, asker: &Asker, sequence: u64) -> Answer {
+    pub(super) fn answer(&mut self, asker: &Asker, sequence: u64) -> Answer {
         let window = self.windows.window(asker.terminal, asker.key_epoch);
         window.map_or(Answer::Closed, |window| window.answer(sequence))
     }

@@ -5,6 +5,7 @@ use super::{Asker, Replies, Seller};
 use crate::ids::SellerId;
 use crate::limits::{SETTLE_MS_MAX, SETTLING_MAX};
 use crate::link::{Asked, Told};
+use crate::planted::{self, Fault};
 use crate::seller::Sealed;
 use crate::time::Now;
 use wire::message::{Login, Outcome, Reply, Resolved, SequenceState, Settle, SettleAction, Settled};
@@ -84,6 +85,12 @@ impl<S: Sealed> Seller<S> {
 
     /// A terminal asks about one sequence.
     pub(super) fn settle(&mut self, asker: &Asker, settle: &Settle, now: &Now, replies: &mut impl Replies) {
+        if planted::is(Fault::AnswerForAnother) {
+            let answer = self.answer(asker, settle.sequence);
+            let (state, reference) = (answer.state(), answer.reference());
+            let told = Told { state, reference, ..Told::IN_DOUBT };
+            return replies.reply(asker, &settled(settle.seller, settle.sequence, &told));
+        }
         // Its own sequences have questions of their own.
         if settle.seller == self.id || !self.settling.has_room(1) {
             let &Settle { seller, sequence, .. } = settle;

@@ -5,6 +5,7 @@ use crate::ids::{Span, VarietyId};
 use crate::journal::Record;
 use crate::journal::record::WithdrawReason;
 use crate::limits::{PARK_MS_MAX, PARKED_VENDS_MAX};
+use crate::planted::{self, Fault};
 use crate::registry::State;
 use crate::seller::{Answer, Sealed};
 use crate::time::Now;
@@ -148,7 +149,9 @@ impl<S: Sealed> Seller<S> {
             let vend_name = asker.names(vend.sequence);
             let confirmed = vend.confirmed;
             self.record(&Record::Sold { vend: vend_name, pin, variety, confirmed, at_ms: now.unix_ms });
-            replies.reply(asker, &sold(vend.sequence, pin, 0, expiry, secret, serial));
+            let waiting = self.parked.iter().map(|parked| &parked.asker).find(|waiting| *waiting != asker);
+            let to = if planted::is(Fault::AnswerAnotherTerminal) { waiting.unwrap_or(asker) } else { asker };
+            replies.reply(to, &sold(vend.sequence, pin, 0, expiry, secret, serial));
             self.tally.sold += 1;
             return true;
         }

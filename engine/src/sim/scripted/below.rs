@@ -10,8 +10,7 @@ const NOTHING: (u64, u64, u64) = (0, 1, 1);
 
 /// What the hub's archive of a site comes to.
 fn archived(net: &Net, site: usize) -> SellerBooks {
-    let (acked, ledger) = net.archived(site);
-    SellerBooks::new(net.node(site), acked, &ledger)
+    archived_books(&net.hub, &net.hub_disk, net.node(site))
 }
 
 /// Law 1 by what the hub alone holds, at any moment.

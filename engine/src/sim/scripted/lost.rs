@@ -3,9 +3,8 @@
 use super::*;
 use crate::audit::{Report, SellerBooks};
 use crate::hub::books::Fate;
-use crate::hub::{DoubtState, Spent, read_archive};
-use crate::journal::batch::Batch;
-use crate::journal::{Position, Record};
+use crate::hub::{DoubtState, Spent};
+use crate::journal::Position;
 use crate::ledger::Ledger;
 use std::collections::HashSet;
 
@@ -14,20 +13,7 @@ const MARKS: (u64, u64, u64) = (100, 500, 800);
 impl Net {
     /// What the hub's copy of a site's journal comes to.
     pub(super) fn archived(&self, site: usize) -> (Position, Ledger) {
-        let (node, mut ledger, mut at) = (self.node(site), Ledger::default(), Position(0));
-        let acked = Position(self.hub.journal_acked(node).unwrap());
-        while let Some(shipment) = read_archive(&*self.hub_disk, node, at, acked, 1 << 20).unwrap() {
-            let (mut position, mut bytes) = (shipment.start, &shipment.bytes[..]);
-            while let Some(batch) = Batch::parse(bytes, position) {
-                for record in batch.records() {
-                    ledger.apply(&Record::decode(record).unwrap(), |_, _| ()).unwrap();
-                }
-                bytes = &bytes[(batch.end().0 - position.0) as usize..];
-                position = batch.end();
-            }
-            at = shipment.end;
-        }
-        (acked, ledger)
+        archived(&self.hub, &self.hub_disk, self.node(site))
     }
 
     /// Law 1, as the hub can tell it: from what it holds of everybody's journal.

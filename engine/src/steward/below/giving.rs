@@ -8,6 +8,7 @@ use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Stream, TransferFact};
 use crate::limits::PARK_MS_MAX;
 use crate::link::{ChildStanding, Offer, ToNode};
+use crate::planted::{self, Fault};
 use crate::pool::Shelf;
 use crate::steward::{Content, Steward, WAITING_MAX, Waiter, Waiting};
 use crate::stock::BLOCK_PINS_MAX;
@@ -188,8 +189,27 @@ impl<D: Disk> Steward<D> {
         self.sales.handle_passed(shelf.variety, u64::from(span.len()));
         let generation = self.segments.next_generation(shelf);
         let child = self.children.by_node.get_mut(&node).expect("the caller has looked it up");
-        child.givers[stream as usize].give(span, generation, shelf.variety, request);
+        let fact = child.givers[stream as usize].give(span, generation, shelf.variety, request);
+        if planted::is(Fault::GiveUpAfterSend) {
+            child.givers[stream as usize].handle_given(fact.number);
+        }
         self.run_child_giver(node, stream, now);
+    }
+
+    /// A planted fault: what a node below has not answered is taken back while it cannot be reached.
+    pub(in crate::steward) fn cancel_unanswered_below(&mut self, now: &Now) {
+        let away = self.children.by_node.values().filter(|child| !child.is_greeted());
+        for node in away.map(|child| child.node).collect::<Vec<_>>() {
+            for stream in [Stream::Bulk, Stream::Urgent] {
+                let Some(child) = self.children.by_node.get_mut(&node) else { continue };
+                let giver = &mut child.givers[stream as usize];
+                let unanswered: Vec<_> = giver.unanswered().map(|fact| fact.number).collect();
+                for number in unanswered {
+                    let _ = giver.handle_answer(number, false);
+                }
+                self.follow_child_giver(node, stream, now);
+            }
+        }
     }
 
     /// Does what a giver says, and gives more if there is room now.
