@@ -146,6 +146,6 @@ const FOR_SALE: usize = 1;
 const CONNECTIONS: usize = 50;
 const PEAK_TIME: Duration = Duration::from_secs(2);
 /// A little less than what a move of the default size lasts at the hub's default pace.
-const TIME: Duration = Duration::from_millis(1000);
+const TIME: Duration = Duration::from_millis(1700);
 const SLOWER_MAX: f64 = 3.0;
 const MOVE_PART_MIN: f64 = 0.25;

@@ -25,7 +25,7 @@ pub(super) struct HubConfig {
 }
 
 fn bulk_mib_per_s() -> u32 {
-    128
+    80
 }
 
 /// How to run a server.
@@ -159,7 +159,7 @@ data = "hub-data"
 # Where servers connect. Links are always sealed.
 listen = "127.0.0.1:7700"
 
-# bulk_mib_per_s = 128  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
+# bulk_mib_per_s = 80  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
 "#;
 
 /// What `pinwheel server --example` prints.
