@@ -4,7 +4,7 @@
 pub const PARKED_VENDS_MAX: usize = 4096;
 /// Longest that a vend waits for a PIN, in milliseconds, whatever its deadline.
 pub const PARK_MS_MAX: u64 = 10_000;
-/// Journal space that a worker reserves in one go, in records.
+/// Journal space that a worker reserves in one go, in records; less where segments are small.
 pub const RECORDS_RESERVED_AT_ONCE: u32 = 256;
 /// Reprints of one sequence.
 pub const REPRINTS_MAX: u8 = 3;

@@ -19,6 +19,7 @@ pub struct Space {
     free_slots: AtomicI64,
     sales_floor_slots: i64,
     control_floor_slots: i64,
+    ahead_records_max: u32,
 }
 
 impl Space {
@@ -29,7 +30,15 @@ impl Space {
             free_slots: AtomicI64::new(0),
             sales_floor_slots: control_floor_slots + SLOTS_PER_RECORD * i64::from(control_reserve_records),
             control_floor_slots,
+            ahead_records_max: u32::try_from(segment_slots / AHEAD_PART).unwrap_or(u32::MAX).max(1),
         }
+    }
+
+    /// How many records anybody may reserve room for that it may not make for a long time: a small part of a segment, because
+    /// a node that has stopped selling must have room for control records all the same.
+    #[must_use]
+    pub fn ahead_records_max(&self) -> u32 {
+        self.ahead_records_max
     }
 
     /// Takes room for this many records of sales; false, and nothing taken, when only the reserve is left.
@@ -88,6 +97,9 @@ fn to_i64(records: usize) -> i64 {
 
 /// A record that is a batch of its own has a header of its own.
 const SLOTS_PER_RECORD: i64 = 2;
+
+/// What part of a segment's slots, in records, may be reserved ahead.
+const AHEAD_PART: i64 = 64;
 
 /// Kept for the empty batch that begins every boot.
 const BOOT_RESERVE_SLOTS_MAX: i64 = 256;

@@ -405,7 +405,7 @@ impl<S: Sealed> Seller<S> {
 
     fn reserve(&mut self, records: u32) -> bool {
         if self.reserved < records {
-            let more = RECORDS_RESERVED_AT_ONCE;
+            let more = RECORDS_RESERVED_AT_ONCE.min(self.space.ahead_records_max()).max(records);
             if self.space.try_reserve(more as usize) {
                 self.reserved += more;
             } else if self.space.try_reserve(records as usize) {
