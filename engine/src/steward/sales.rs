@@ -1,5 +1,5 @@
 //! How much of each variety was sold, and how fast: worked out from what went into the lanes and what is left there, since
-//! workers sell without telling the steward. What nodes below take and keep is demand like sales: marks follow both.
+//! workers sell without telling the steward.
 
 use crate::ids::VarietyId;
 use crate::ledger::Ledger;
@@ -18,8 +18,6 @@ struct Sold {
     total: u64,
     /// PINs that were in the lanes when they were last looked at, and came or were cut since.
     expected: u64,
-    /// PINs that nodes below took since, and have not given back.
-    passed: u64,
     rate: SalesRate,
 }
 
@@ -44,17 +42,6 @@ impl Sales {
         sold.expected = sold.expected.saturating_sub(pins);
     }
 
-    /// PINs went to a node below, to be sold there.
-    pub(super) fn handle_passed(&mut self, variety: VarietyId, pins: u64) {
-        self.sold(variety).passed += pins;
-    }
-
-    /// PINs came back from a node below, and were not sold there.
-    pub(super) fn handle_came_back(&mut self, variety: VarietyId, pins: u64) {
-        let sold = self.sold(variety);
-        sold.passed = sold.passed.saturating_sub(pins);
-    }
-
     /// The lanes hold `left` PINs of a variety; `is_dry`: none of them may be sold. A PIN that was found damaged counts as
     /// sold: nobody but its worker can tell them apart.
     pub(super) fn handle_seen(&mut self, variety: VarietyId, left: u64, is_dry: bool, now_ms: u64) {
@@ -62,11 +49,10 @@ impl Sales {
         let pins = sold.expected.saturating_sub(left);
         sold.expected = left;
         sold.total += pins;
-        let taken = pins + std::mem::take(&mut sold.passed);
-        if taken == 0 && is_dry {
+        if pins == 0 && is_dry {
             sold.rate.handle_empty(now_ms);
         } else {
-            sold.rate.handle_sold(taken, now_ms);
+            sold.rate.handle_sold(pins, now_ms);
         }
     }
 
@@ -81,7 +67,7 @@ impl Sales {
     }
 
     fn sold(&mut self, variety: VarietyId) -> &mut Sold {
-        let unknown = || Sold { total: 0, expected: 0, passed: 0, rate: SalesRate::new(SMOOTHING_H) };
+        let unknown = || Sold { total: 0, expected: 0, rate: SalesRate::new(SMOOTHING_H) };
         self.by_variety.entry(variety).or_insert_with(unknown)
     }
 }
@@ -107,18 +93,5 @@ mod tests {
         let rate = sales.rate(variety);
         sales.handle_seen(variety, 0, true, 360_000_000);
         assert_eq!(sales.rate(variety), rate, "time without stock says nothing");
-    }
-
-    #[test]
-    fn what_nodes_below_took_and_kept_counts_for_the_rate_and_not_as_sold_here() {
-        let (mut sales, variety) = (Sales::default(), VarietyId(1));
-        sales.handle_stocked(variety, 100);
-        sales.handle_seen(variety, 100, false, 0);
-        sales.handle_cut(variety, 30);
-        sales.handle_passed(variety, 30);
-        sales.handle_came_back(variety, 10);
-        sales.handle_stocked(variety, 10);
-        sales.handle_seen(variety, 75, false, 3_600_000);
-        assert_eq!((sales.total(variety), sales.rate(variety)), (5, Rate(25_000)));
     }
 }

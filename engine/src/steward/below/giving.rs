@@ -186,7 +186,6 @@ impl<D: Disk> Steward<D> {
         request: u64,
         now: &Now,
     ) {
-        self.sales.handle_passed(shelf.variety, u64::from(span.len()));
         let generation = self.segments.next_generation(shelf);
         let child = self.children.by_node.get_mut(&node).expect("the caller has looked it up");
         let fact = child.givers[stream as usize].give(span, generation, shelf.variety, request);
@@ -253,7 +252,6 @@ impl<D: Disk> Steward<D> {
         }
         let shelf = self.segments.source(fact.span, fact.generation);
         let shelf = shelf.expect("what was given had come before");
-        self.sales.handle_came_back(shelf.variety, u64::from(fact.span.len()));
         self.stock(&shelf, fact.span.start, fact.span.end);
         self.report_at_ms = 0;
     }

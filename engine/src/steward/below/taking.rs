@@ -32,7 +32,6 @@ impl<D: Disk> Steward<D> {
                     if self.is_lost_below(node) {
                         self.send_up(&shelf, offer.span);
                     } else {
-                        self.sales.handle_came_back(shelf.variety, u64::from(offer.span.len()));
                         self.stock(&shelf, offer.span.start, offer.span.end);
                     }
                     self.report_at_ms = 0;
