@@ -463,6 +463,9 @@ fn s02_a_login_learns_what_became_of_its_sequences_and_other_sellers_are_asked()
     let told = Told { state: SequenceState::Sold, reference: 99, ..Told::IN_DOUBT };
     till.seller.handle_told(questions[0].number, &told, &mut till.said);
     assert!(till.said.0.is_empty());
+    // What comes of an own sequence meanwhile is in the answer.
+    let blocked = till.ask(Request::Void { sequence: 2 });
+    assert!(matches!(blocked, Reply::State { state: SequenceState::Blocked, .. }), "{blocked:?}");
     // Nobody waits for ever.
     till.now.monotonic_ms = till.seller.next_timeout().unwrap();
     let now = till.now;
@@ -472,7 +475,7 @@ fn s02_a_login_learns_what_became_of_its_sequences_and_other_sellers_are_asked()
     let states: Vec<_> = resolved.outcomes[..4].iter().map(|o| (o.seller.0, o.state, o.reference)).collect();
     let expected = [
         (7, SequenceState::Sold, pin.0),
-        (7, SequenceState::Open, 0),
+        (7, SequenceState::Blocked, 0),
         (8, SequenceState::Sold, 99),
         (9, SequenceState::InDoubt, 0),
     ];

@@ -97,20 +97,26 @@ impl<S: Sealed> Seller<S> {
         }
     }
 
-    pub(super) fn resolve(&mut self, asker: &Asker, login: &Login) -> Resolved {
+    /// What a login brings, each still in doubt.
+    pub(super) fn brought_by(login: &Login) -> Resolved {
         let unknown = Outcome { seller: SellerId(0), sequence: 0, state: SequenceState::Open, reference: 0 };
         let mut resolved = Resolved { count: login.count, outcomes: [unknown; UNRESOLVED_MAX] };
         let brought = &login.unresolved[..usize::from(login.count).min(UNRESOLVED_MAX)];
         for (outcome, &(seller, sequence)) in resolved.outcomes.iter_mut().zip(brought) {
-            let (state, reference) = if seller == self.id {
-                let answer = self.answer(asker, sequence);
-                (answer.state(), answer.reference())
-            } else {
-                (SequenceState::InDoubt, 0)
-            };
-            *outcome = Outcome { seller, sequence, state, reference };
+            *outcome = Outcome { seller, sequence, state: SequenceState::InDoubt, reference: 0 };
         }
         resolved
+    }
+
+    /// Says of this seller's own sequences what they are now: what comes of them may come while others are asked.
+    pub(super) fn resolve_own(&mut self, asker: &Asker, resolved: &mut Resolved) {
+        let brought = usize::from(resolved.count).min(UNRESOLVED_MAX);
+        for outcome in &mut resolved.outcomes[..brought] {
+            if outcome.seller == self.id {
+                let answer = self.answer(asker, outcome.sequence);
+                (outcome.state, outcome.reference) = (answer.state(), answer.reference());
+            }
+        }
     }
 
     pub(super) fn answer(&mut self, asker: &Asker, sequence: u64) -> Answer {

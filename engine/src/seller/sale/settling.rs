@@ -68,10 +68,11 @@ impl<S: Sealed> Seller<S> {
 
     /// Answers a login: at once, if all that it brings is this seller's.
     pub(super) fn log_in(&mut self, asker: &Asker, login: &Login, now: &Now, replies: &mut impl Replies) {
-        let resolved = Box::new(self.resolve(asker, login));
+        let mut resolved = Box::new(Self::brought_by(login));
         let foreign = resolved.list().iter().enumerate().filter(|(_, outcome)| outcome.seller != self.id);
         let foreign: Vec<_> = foreign.map(|(place, outcome)| (place, *outcome)).collect();
         if foreign.is_empty() || !self.settling.has_room(foreign.len()) {
+            self.resolve_own(asker, &mut resolved);
             return replies.reply(asker, &Reply::Resolved(resolved));
         }
         self.settling.logins.push(Waiting { asker: *asker, resolved, left: foreign.len() });
@@ -128,8 +129,9 @@ impl<S: Sealed> Seller<S> {
         login.resolved.outcomes[place] = Outcome { seller, sequence, state, reference };
         login.left -= 1;
         if login.left == 0 {
-            let login = logins.swap_remove(at);
-            replies.reply(&login.asker, &Reply::Resolved(login.resolved));
+            let Waiting { asker, mut resolved, .. } = logins.swap_remove(at);
+            self.resolve_own(&asker, &mut resolved);
+            replies.reply(&asker, &Reply::Resolved(resolved));
         }
     }
 }
