@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Questions on their way.
 #[derive(Default)]
 pub(super) struct Questions {
-    next: u64,
+    asked: u64,
     open: BTreeMap<u64, Question>,
 }
 
@@ -31,8 +31,9 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let fate = self.nodes.get(&seller).map(|live| (live.fate, live.greeted));
         match fate {
             Some((Fate::Member, true)) if self.has_room_for(from) => {
-                self.questions.next += 1;
-                let question = self.questions.next;
+                self.questions.asked += 1;
+                // Never the number of an earlier start's question: its answer may still be on its way, and is about something else.
+                let question = (self.books.epoch << QUESTION_BITS) | self.questions.asked;
                 self.questions.open.insert(question, Question { from, number, seller });
                 // Behind its welcome, if that is still to come: nothing may go before it.
                 self.stage(Output::Send { node: seller, message: ToNode::Asked { question, asked } });
@@ -75,3 +76,6 @@ impl<S: Store, D: Disk> Hub<S, D> {
         self.questions.open.values().filter(|question| question.from == from).count() < SETTLING_MAX
     }
 }
+
+/// How many bits of a question's number count the questions of one start of the hub; the epoch is above them.
+const QUESTION_BITS: u32 = 32;
