@@ -157,6 +157,9 @@ impl Thread {
         loop {
             let before = self.desk.step;
             if self.desk.look() {
+                if before <= Step::Sell && self.desk.step > Step::Sell {
+                    self.issue(self.desk.end_ns());
+                }
                 if before < Step::Recheck && self.desk.step >= Step::Recheck {
                     self.ask_what_was_sold(recheck());
                 }
@@ -181,7 +184,10 @@ impl Thread {
                 self.connections[event.token().0].handle_ready(&mut self.desk);
             }
             self.reserve()?;
-            self.issue();
+            let now_ns = self.desk.now_ns();
+            if self.desk.is_selling(now_ns) {
+                self.issue(now_ns);
+            }
             self.sweep(progress);
             self.roll(reports, woke_ns);
         }
@@ -233,20 +239,18 @@ impl Thread {
         Ok(Duration::from_nanos(wait_ns).max(Duration::from_millis(1)))
     }
 
-    /// Sends what the schedule says, as far as terminals are free.
-    fn issue(&mut self) {
+    /// Sends what the schedule says for before `due_ns`, as far as terminals are free. What this thread was too late for
+    /// is sent after the end: the wait for it belongs to the latency.
+    fn issue(&mut self, due_ns: u64) {
         let Some(schedule) = &mut self.schedule else { return };
-        loop {
-            let now_ns = self.desk.now_ns();
-            if !self.desk.is_selling(now_ns) || schedule.next_ns() > now_ns {
-                return;
-            }
+        while schedule.next_ns() < due_ns {
             let Some(terminal) = self.desk.idle.pop_front() else { return };
             let connection = &mut self.connections[terminal as usize - self.first];
             connection.in_idle = false;
             if !connection.can_begin(&self.desk) {
                 continue;
             }
+            let now_ns = self.desk.now_ns();
             let intended_ns = schedule.take();
             let could_ns = intended_ns.max(connection.idle_since_ns);
             self.desk.lateness.saturating_record(now_ns.saturating_sub(could_ns));
