@@ -6,14 +6,14 @@ use super::node::{Need, Node, open_transfers, unwrap_node_key};
 use super::orders::Supply;
 use super::registry::Changes;
 use super::sales;
-use super::settling::Questions;
+use super::settling::Question;
 use super::shelf::Shelf;
 use super::{Alarm, HubError, NodeFault, Output, Store};
 use crate::audit::{BlockBook, HubBooks, PieceBook, ReturnedBook, TakerBook};
 use crate::disk::Disk;
 use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::Stream;
-use crate::link::{Report, ToHub, ToNode};
+use crate::link::{Questions, Report, ToHub, ToNode};
 use crate::planted::{self, Fault};
 use crate::policy::{Churn, Remainder, SalesRate};
 use crate::registry::{Delta, Manager, Registry, Terminal, TerminalKey};
@@ -37,7 +37,7 @@ pub struct Hub<S: Store, D: Disk> {
     /// With all changes, committed or not.
     pub(super) books: Books,
     pub(super) registry: Arc<Registry>,
-    pub(super) questions: Questions,
+    pub(super) questions: Questions<Question>,
     pub(super) registry_changed: bool,
     pub(super) registry_changes: Changes,
     pub(super) counters_changed: bool,
@@ -123,9 +123,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
             rates: sales::rates_of(&books),
             supply: None,
             order_after_ms: 0,
+            // No hub is started more than four billion times.
+            questions: Questions::new(books.epoch as u32),
             books,
             registry,
-            questions: Questions::default(),
             registry_changed: false,
             registry_changes: Changes::default(),
             counters_changed: false,

@@ -7,17 +7,10 @@ use crate::disk::Disk;
 use crate::ids::SellerId;
 use crate::limits::SETTLING_MAX;
 use crate::link::{Asked, ToNode, Told};
-use std::collections::BTreeMap;
 
-/// Questions on their way.
-#[derive(Default)]
-pub(super) struct Questions {
-    asked: u64,
-    open: BTreeMap<u64, Question>,
-}
-
+/// A question on its way.
 #[derive(Clone, Copy)]
-struct Question {
+pub(super) struct Question {
     /// Who asked, and the number it gave.
     from: SellerId,
     number: u64,
@@ -31,10 +24,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let fate = self.nodes.get(&seller).map(|live| (live.fate, live.greeted));
         match fate {
             Some((Fate::Member, true)) if self.has_room_for(from) => {
-                self.questions.asked += 1;
-                // Never the number of an earlier start's question: its answer may still be on its way, and is about something else.
-                let question = (self.books.epoch << QUESTION_BITS) | self.questions.asked;
-                self.questions.open.insert(question, Question { from, number, seller });
+                let question = self.questions.ask(Question { from, number, seller });
                 // Behind its welcome, if that is still to come: nothing may go before it.
                 self.stage(Output::Send { node: seller, message: ToNode::Asked { question, asked } });
             }
@@ -50,9 +40,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// A node answers.
     pub(super) fn handle_told(&mut self, seller: SellerId, question: u64, told: Told) {
         // Only the one that was asked answers.
-        if self.questions.open.get(&question).is_some_and(|open| open.seller == seller)
-            && let Some(Question { from, number, .. }) = self.questions.open.remove(&question)
-        {
+        let asked = self.questions.take_if(question, |asked| asked.seller == seller);
+        if let Some(Question { from, number, .. }) = asked {
             self.tell(from, number, told);
         }
     }
@@ -60,8 +49,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// A node's connection is gone: what it was asked is in doubt, and what it asked is of no interest.
     pub(super) fn cut_questions(&mut self, node: SellerId) {
         let of_node = |question: &Question| question.seller == node || question.from == node;
-        let over: Vec<_> = self.questions.open.extract_if(.., |_, question| of_node(question)).collect();
-        for (_, Question { from, number, .. }) in over {
+        for Question { from, number, .. } in self.questions.give_up(of_node) {
             if from != node {
                 self.tell(from, number, Told::IN_DOUBT);
             }
@@ -73,9 +61,6 @@ impl<S: Store, D: Disk> Hub<S, D> {
     }
 
     fn has_room_for(&self, from: SellerId) -> bool {
-        self.questions.open.values().filter(|question| question.from == from).count() < SETTLING_MAX
+        self.questions.waiting().filter(|question| question.from == from).count() < SETTLING_MAX
     }
 }
-
-/// How many bits of a question's number count the questions of one start of the hub; the epoch is above them.
-const QUESTION_BITS: u32 = 32;

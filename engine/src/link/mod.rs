@@ -16,12 +16,14 @@
 mod carried;
 mod codec;
 mod fields;
+mod questions;
 
 pub use carried::{
     Carried, CarriedBatch, CarriedItems, CarriedWhat, Carrying, Others, from_first_manager_bytes_max,
     from_manager_bytes_max, from_server_bytes_max,
 };
 pub use codec::{Encoded, LinkMessage, NotUnderstood};
+pub(crate) use questions::Questions;
 pub use wire::link::Channel;
 
 use crate::ids::{SellerId, Span, VarietyId};

@@ -99,7 +99,7 @@ pub(super) fn start<M: Meddler>(
     let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, checkpoint_bytes)?;
     let (upkeep, reader) = (journal.upkeep(), journal.reader());
     log_recovery(seller_id, &journal);
-    let space = journal.space();
+    let (space, boot) = (journal.space(), journal.boot_epoch());
     let mut committer = committing::prepare(journal);
     let (dry_in, dry) = bounded(DRY_SIGNALS_MAX);
     let (lookups_in, lookups) = bounded(LOOKUPS_MAX);
@@ -186,6 +186,7 @@ pub(super) fn start<M: Meddler>(
             steward,
             Arc::clone(&disk),
             &mut committer,
+            boot,
             reader.clone(),
             Link { addresses, node, key },
             links,

@@ -9,7 +9,7 @@ use crate::commit::RecordSender;
 use crate::disk::mapped::MappedDisk;
 use crate::ids::{SellerId, VarietyId};
 use crate::journal::{JournalError, JournalReader, Position};
-use crate::link::{Asked, ToHub, ToNode, Told};
+use crate::link::{Asked, Questions, ToHub, ToNode, Told};
 use crate::net::link::{
     LinkEvent, LinkKey, LinkOptions, LinkServerHandle, Role, Uplink, UplinkHandle, UplinkIdentity,
 };
@@ -18,7 +18,7 @@ use crate::seller::Service;
 use crate::steward::{Content, NodePlace, Shipping, Steward, StewardAction, TICK_MS};
 use crate::time::Now;
 use crossbeam::channel::{Receiver, Sender, after, never, select, unbounded};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -60,6 +60,7 @@ pub(super) fn start(
     steward: Steward<MappedDisk>,
     disk: Arc<MappedDisk>,
     committer: &mut Prepared,
+    boot: u32,
     reader: JournalReader<MappedDisk>,
     upstream: Upstream,
     links: Option<TcpListener>,
@@ -110,7 +111,7 @@ pub(super) fn start(
         managers,
         standing,
         tick_at_ms: 0,
-        questions: BTreeSet::new(),
+        questions: Questions::new(boot),
         clock,
     };
     let thread = spawn("steward", fatal, move || desk.run(&messages, dry, abroad, &nudges, &written));
@@ -137,7 +138,7 @@ struct Desk {
     standing: Arc<Standing>,
     tick_at_ms: u64,
     /// What terminals here have asked of other sellers in this connection: the worker and its number.
-    questions: BTreeSet<(usize, u64)>,
+    questions: Questions<(usize, u64)>,
     clock: Clock,
 }
 
@@ -272,9 +273,8 @@ impl Desk {
         match said {
             Abroad::Told { question, told } => self.send(ToHub::Told { question, told }),
             Abroad::Question { worker, question } if self.steward.is_linked() => {
-                self.questions.insert((worker, question.number));
                 let (seller, asked) = (question.seller, question.asked);
-                let question = (question.number << WORKER_BITS) | worker as u64;
+                let question = self.questions.ask((worker, question.number));
                 self.send(ToHub::Ask { question, seller, asked });
             }
             Abroad::Question { worker, question } => {
@@ -291,9 +291,7 @@ impl Desk {
 
     /// What another seller says.
     fn told(&mut self, question: u64, told: Told) {
-        let worker = (question & ((1 << WORKER_BITS) - 1)) as usize;
-        let number = question >> WORKER_BITS;
-        if self.questions.remove(&(worker, number)) {
+        if let Some((worker, number)) = self.questions.take(question) {
             self.workers[worker].send(WorkerMessage::Told(number, told));
         }
     }
@@ -452,7 +450,7 @@ impl Desk {
         if self.connection.take().is_some() {
             self.steward.handle_cut();
             self.shipping.handle_cut();
-            for (worker, number) in std::mem::take(&mut self.questions) {
+            for (worker, number) in self.questions.give_up(|_| true) {
                 self.workers[worker].send(WorkerMessage::Told(number, Told::IN_DOUBT));
             }
         }
@@ -465,8 +463,6 @@ impl Desk {
     }
 }
 
-/// Of a question's number on the link, what names the worker.
-const WORKER_BITS: u32 = 12;
 /// Messages taken in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 /// How long a stopping steward tries to report the rest of the journal, in milliseconds.

@@ -8,13 +8,13 @@ use crate::ids::{SellerId, TerminalId};
 use crate::journal::record::{Stream, VendName};
 use crate::journal::{JournalError, JournalOptions, Position, Upkeep};
 use crate::ledger::{Bookkeeper, BookkeeperError};
-use crate::link::{Asked, ToHub, ToNode, Told};
+use crate::link::{Asked, Questions, ToHub, ToNode, Told};
 use crate::seller::{ABROAD, AskedHere, Asker, Lookup, Replies, Seller};
 use crate::steward::{Content, LevelRules, SegmentWrite, Shipping, Steward, StewardAction, StewardError};
 use crate::stock::segment::{HEADER_BYTES, segment_path};
 use crate::stock::{NodeKeys, PIN_RECORD_BYTES};
 use crate::time::Now;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use wire::message::{Reply, Request};
 
@@ -45,7 +45,7 @@ pub(super) struct Node {
     /// Why this node wants another connection with upstream, if it does.
     pub(super) hangs_up: Option<String>,
     /// Questions of terminals here on their way: worker and number there.
-    questions: BTreeSet<(usize, u64)>,
+    questions: Questions<(usize, u64)>,
     /// Questions of terminals elsewhere.
     asked: BTreeMap<u64, VendName>,
     /// Whether the hello of the connection with upstream is out: nothing goes before it.
@@ -175,7 +175,7 @@ impl Node {
     ) -> Result<Self, NodeStop> {
         let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
         let (bookkeeper, journal) = Bookkeeper::recover(disk.clone(), options, CHECKPOINT_BYTES)?;
-        let (space, upkeep) = (journal.space(), journal.upkeep());
+        let (space, upkeep, boot) = (journal.space(), journal.upkeep(), journal.boot_epoch());
         let shipping = Shipping::new(journal.reader());
         let ledger = bookkeeper.ledger();
         let keys = NodeKeys::from_node_key(&[2; 32]);
@@ -213,7 +213,7 @@ impl Node {
             claims: Vec::new(),
             closed: Vec::new(),
             hangs_up: None,
-            questions: BTreeSet::new(),
+            questions: Questions::new(boot),
             asked: BTreeMap::new(),
             has_called: false,
             refuses_write: false,
@@ -265,8 +265,7 @@ impl Node {
         match message {
             ToNode::Asked { question, asked } => self.handle_asked(question, asked, now),
             ToNode::Told { question, told } => {
-                let (worker, number) = ((question % WORKERS_MAX) as usize, question / WORKERS_MAX);
-                if self.questions.remove(&(worker, number)) {
+                if let Some((worker, number)) = self.questions.take(question) {
                     let Worker { seller, held, .. } = &mut self.workers[worker];
                     seller.handle_told(number, &told, held);
                     held.settle(seller.made());
@@ -327,7 +326,7 @@ impl Node {
         self.has_called = false;
         self.steward.handle_cut();
         self.shipping.handle_cut();
-        for (worker, number) in std::mem::take(&mut self.questions) {
+        for (worker, number) in self.questions.give_up(|_| true) {
             let Worker { seller, held, .. } = &mut self.workers[worker];
             seller.handle_told(number, &Told::IN_DOUBT, held);
             held.settle(seller.made());
@@ -392,9 +391,8 @@ impl Node {
         while let Some(question) = worker.seller.poll_question() {
             let number = question.number;
             if self.steward.is_linked() {
-                self.questions.insert((at, number));
                 let (seller, asked) = (question.seller, question.asked);
-                let question = number * WORKERS_MAX + at as u64;
+                let question = self.questions.ask((at, number));
                 self.to_hub.push_back(ToHub::Ask { question, seller, asked });
             } else {
                 worker.seller.handle_told(number, &Told::IN_DOUBT, &mut worker.held);
@@ -596,5 +594,3 @@ const SEGMENT_BYTES: u64 = 16 << 10;
 const CHECKPOINT_BYTES: u64 = 8 << 10;
 /// The most records one request makes.
 const RECORDS_PER_REQUEST_MAX: usize = 64;
-/// Of a question's number on the link, what names the worker.
-const WORKERS_MAX: u64 = 1 << 12;

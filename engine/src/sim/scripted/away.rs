@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::journal::record::VendName;
-use crate::link::Asked;
-use wire::message::SettleAction;
+use crate::link::{Asked, Told};
+use wire::message::{SequenceState, SettleAction};
 use wire::session::Suite;
 
 #[test]
@@ -52,19 +52,60 @@ fn nothing_is_said_to_a_node_that_has_just_called_before_its_welcome() {
         registry_version: 0,
         registry_digest: 0,
     };
-    let vend = VendName { terminal: TerminalId(1), key_epoch: KeyEpoch(1), sequence: 1 };
-    let asked = Asked { vend, action: SettleAction::Status, suite: Suite::AesGcm };
     net.hub.handle_link(called, hello, net.now.unix_ms).unwrap();
-    let ask = ToHub::Ask { question: 1, seller: called, asked };
-    net.hub.handle_link(asking, ask, net.now.unix_ms).unwrap();
-    net.hub.commit().unwrap();
-    let said: Vec<_> = std::iter::from_fn(|| net.hub.poll_output())
-        .filter_map(|output| match output {
-            Output::Send { node, message } if node == called => Some(message),
-            _ => None,
-        })
-        .collect();
+    let said = ask_about_one(&mut net, asking, called);
+    let said: Vec<_> =
+        said.into_iter().filter(|(node, _)| *node == called).map(|(_, message)| message).collect();
     // Its bulk channel is heard from the first message on the other one on: what that brings must not be ahead of the welcome.
     assert!(matches!(said[0], ToNode::Welcome { .. }), "{said:?}");
     assert!(said.iter().any(|message| matches!(message, ToNode::Asked { .. })), "{said:?}");
+}
+
+#[test]
+fn what_a_hub_that_was_killed_had_asked_is_no_answer_to_the_next_ones_question() {
+    let mut net = Net::new(&[(0, 1, 1); 2], 10);
+    net.settle();
+    let (asking, called) = (net.node(0), net.node(1));
+    let asked = |said: Vec<(SellerId, ToNode)>| {
+        let asked = said.into_iter().find_map(|(node, message)| match message {
+            ToNode::Asked { question, .. } if node == called => Some(question),
+            _ => None,
+        });
+        asked.expect("the question goes on")
+    };
+    let before = asked(ask_about_one(&mut net, asking, called));
+    net.restart_hub();
+    net.settle();
+    let now = asked(ask_about_one(&mut net, asking, called));
+    let told = Told { state: SequenceState::Sold, ..Told::IN_DOUBT };
+    for (question, is_answered) in [(before, false), (now, true), (now, false)] {
+        net.hub.handle_link(called, ToHub::Told { question, told }, net.now.unix_ms).unwrap();
+        net.hub.commit().unwrap();
+        let said = sent(&mut net);
+        let is_told = |(node, message): &(SellerId, ToNode)| {
+            *node == asking
+                && matches!(message, ToNode::Told { question: 1, told } if told.state == SequenceState::Sold)
+        };
+        assert_eq!(said.iter().any(is_told), is_answered, "{said:?}");
+    }
+}
+
+/// What the hub says when one node asks about a sequence of another one.
+fn ask_about_one(net: &mut Net, asking: SellerId, seller: SellerId) -> Vec<(SellerId, ToNode)> {
+    let vend = VendName { terminal: TerminalId(1), key_epoch: KeyEpoch(1), sequence: 1 };
+    let asked = Asked { vend, action: SettleAction::Status, suite: Suite::AesGcm };
+    net.hub.handle_link(asking, ToHub::Ask { question: 1, seller, asked }, net.now.unix_ms).unwrap();
+    net.hub.commit().unwrap();
+    sent(net)
+}
+
+/// Everything that the hub has to say, which nobody gets.
+fn sent(net: &mut Net) -> Vec<(SellerId, ToNode)> {
+    let outputs = std::iter::from_fn(|| net.hub.poll_output());
+    outputs
+        .filter_map(|output| match output {
+            Output::Send { node, message } => Some((node, message)),
+            _ => None,
+        })
+        .collect()
 }
