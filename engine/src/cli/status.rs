@@ -3,7 +3,7 @@
 use super::registry::word;
 use super::screen::{table, thousands};
 use crate::network::{
-    BelowStatus, HubStatus, LostStatus, RelayStatus, SellerStatus, SellerStockStatus, Status,
+    BelowStatus, HubStatus, LostStatus, RelayStatus, SellerStatus, SellerStockStatus, Status, StockStatus,
 };
 
 pub(super) fn status_text(status: &Status) -> String {
@@ -189,10 +189,10 @@ fn hub_text(hub: &HubStatus) -> String {
             vec![
                 row.code.clone(),
                 row.seller.to_string(),
-                thousands(row.on_hand),
+                row.on_hand.map_or_else(unknown, thousands),
                 thousands(row.in_flight),
                 thousands(row.recalling),
-                format!("{}/{}/{}", row.low, row.target, row.high),
+                marks(row),
                 row.cover_min.map_or_else(|| "-".to_owned(), |min| format!("{}:{:02}", min / 60, min % 60)),
                 row.warning.clone().unwrap_or_default(),
             ]
@@ -227,6 +227,19 @@ fn hub_text(hub: &HubStatus) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What a node has not said yet.
+fn unknown() -> String {
+    "?".to_owned()
+}
+
+/// Its low mark, target and high mark.
+fn marks(row: &StockStatus) -> String {
+    let StockStatus { low: Some(low), target: Some(target), high: Some(high), .. } = row else {
+        return unknown();
+    };
+    format!("{low}/{target}/{high}")
 }
 
 /// What would be lost with the disk.

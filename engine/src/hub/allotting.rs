@@ -70,7 +70,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     fn position(&self, node: &Node, variety: VarietyId) -> Position {
         let in_flight = node.in_flight(variety);
         let known = Position { node: node.seller, in_flight, ..Position::default() };
-        let known = node.stock.get(&variety).map_or(known, |reported| {
+        let known = node.reported(variety).map_or(known, |reported| {
             let on_hand = reported.on_hand();
             // Before it has said what it has and what it gives back, it is not asked for more.
             let may_give = node.resumed && node.has_reported;
@@ -211,10 +211,26 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// What every node has of a variety, as far as the hub knows: for status.
     #[must_use]
-    pub fn stock_of(&self, variety: VarietyId) -> Vec<Position> {
+    pub fn stock_of(&self, variety: VarietyId) -> Vec<NodeStock> {
         let members = self.nodes.values().filter(|node| node.fate == Fate::Member);
-        members.map(|node| self.position(node, variety)).collect()
+        let stock = |node: &Node| NodeStock {
+            position: self.position(node, variety),
+            has_reported: node.stock.is_some(),
+            called_back: node.called(variety),
+        };
+        members.map(stock).collect()
     }
+}
+
+/// What a node has of a variety.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeStock {
+    /// What the rules of allocation know of it.
+    pub position: Position,
+    /// Whether it has said what it has since this hub was started; nobody knows what it has otherwise.
+    pub has_reported: bool,
+    /// PINs that were called back from it and that it has not given up yet.
+    pub called_back: u64,
 }
 
 /// A request that waits.

@@ -2,7 +2,7 @@
 
 use super::books::{Change, Drain, Fate, Place};
 use super::commands::{CommandError, Done};
-use super::node::{Node, Reported};
+use super::node::Node;
 use super::{Hub, Output, Store};
 use crate::disk::Disk;
 use crate::ids::{SellerId, VarietyId};
@@ -139,6 +139,6 @@ impl Node {
     }
 
     fn on_hand_in_all(&self) -> u64 {
-        self.stock.values().map(Reported::on_hand).sum()
+        self.stock.iter().flatten().map(|(_, reported)| reported.on_hand()).sum()
     }
 }

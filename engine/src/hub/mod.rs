@@ -27,7 +27,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-pub use allotting::Waiting;
+pub use allotting::{NodeStock, Waiting};
 pub use archive::read_archive;
 pub use commands::{Command, CommandError, Done, NewKey, Terminals};
 pub use doubts::{DoubtRow, DoubtState, Spent};

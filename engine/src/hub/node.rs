@@ -51,8 +51,8 @@ pub(super) struct Node {
     pub(super) grants: VecDeque<Grant>,
     /// What was called back from it in this connection, by number.
     pub(super) recalls: BTreeMap<u64, Called>,
-    /// What it has, as last reported.
-    pub(super) stock: BTreeMap<VarietyId, Reported>,
+    /// What it has, as last reported to this start of the hub; `None`: it has not reported yet.
+    pub(super) stock: Option<BTreeMap<VarietyId, Reported>>,
     /// Whether it has reported in this connection.
     pub(super) has_reported: bool,
     /// From its last report: where its journal ended.
@@ -187,7 +187,7 @@ impl Node {
             needs: Vec::new(),
             grants: VecDeque::new(),
             recalls: BTreeMap::new(),
-            stock: BTreeMap::new(),
+            stock: None,
             has_reported: false,
             journal_end: u64::MAX,
             returns_open: u32::MAX,
@@ -267,7 +267,7 @@ impl Node {
         self.returns_open = report.returns_open;
         let reported =
             |report: &StockReport| (report.variety, Reported { report: *report, came: 0, went: 0 });
-        self.stock = report.stock.iter().map(reported).collect();
+        self.stock = Some(report.stock.iter().map(reported).collect());
     }
 
     /// The taker of a transfer answers. What it has taken is part of what it has from now on: its next report says so.
@@ -281,7 +281,7 @@ impl Node {
         let fact = giver.unanswered().find(|fact| fact.number == number).copied();
         giver.handle_answer(number, accepted)?;
         if let Some(fact) = fact.filter(|_| accepted)
-            && let Some(reported) = self.stock.get_mut(&fact.variety)
+            && let Some(reported) = self.reported_mut(fact.variety)
         {
             reported.came += u64::from(fact.span.len());
         }
@@ -320,7 +320,17 @@ impl Node {
 
     /// PINs of a variety that it has in stock, as far as the hub knows.
     pub(super) fn on_hand(&self, variety: VarietyId) -> u64 {
-        self.stock.get(&variety).map_or(0, Reported::on_hand)
+        self.reported(variety).map_or(0, Reported::on_hand)
+    }
+
+    /// What it has said of a variety.
+    pub(super) fn reported(&self, variety: VarietyId) -> Option<&Reported> {
+        self.stock.as_ref()?.get(&variety)
+    }
+
+    /// The same, to be corrected by what has come and gone since.
+    pub(super) fn reported_mut(&mut self, variety: VarietyId) -> Option<&mut Reported> {
+        self.stock.as_mut()?.get_mut(&variety)
     }
 
     /// Takes a range of the journal if it begins where the last one ended. Nothing else comes of it before the commit.

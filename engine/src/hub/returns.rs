@@ -31,13 +31,14 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 Fate::Lost { .. } => Some(Reason::NodeLost { had }),
                 _ => live.drain.map(|_| Reason::NodeDrain { had }),
             };
+            let is_called = called.is_some();
             if let Some(reason) = called.map(|called| called.reason).or(leaves) {
                 live.return_reasons.insert(offer.number, reason);
             }
-            if let Some(reported) = live.stock.get_mut(&variety) {
+            if let Some(reported) = live.reported_mut(variety) {
                 reported.went += pins;
             }
-            if called.is_some() {
+            if is_called {
                 live.change_recall(offer.request, |called| called.offered += pins);
             }
             self.dirty.insert(variety);
@@ -53,7 +54,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let count = u64::from(count).min(expected);
         if count < expected {
             // It has no more, whatever its last report said.
-            if let Some(reported) = live.stock.get_mut(&variety) {
+            if let Some(reported) = live.reported_mut(variety) {
                 reported.went = u64::MAX;
             }
         }

@@ -15,7 +15,7 @@ use super::site::Site;
 use crate::audit::audit;
 use crate::disk::heap::HeapDisk;
 use crate::hub::books::{MoveRow, Way};
-use crate::hub::{Command, CommandError, Done, MemoryStore, Output, Terminals};
+use crate::hub::{Command, CommandError, Done, MemoryStore, NodeStock, Output, Terminals};
 use crate::ids::{KeyEpoch, PinId, SellerId, TerminalId, VarietyId};
 use crate::intake::HeapFingerprints;
 use crate::link::{ToHub, ToNode};

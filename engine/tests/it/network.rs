@@ -422,7 +422,7 @@ fn h03_what_the_hub_lacks_it_calls_from_the_one_server_above_its_high_mark_and_n
     let above = site.server("b", hub.address, &levels((100, 300, 500)));
     hub.wait_for("the report of the new marks", |status| {
         let stock = &status.hub.as_ref().unwrap().stock;
-        stock.iter().any(|row| (row.seller, row.high, row.on_hand) == (b, 500, 1000))
+        stock.iter().any(|row| (row.seller, row.high, row.on_hand) == (b, Some(500), Some(1000)))
     });
     let before = moves(&hub).first().unwrap().id;
     let below = site.server("a", hub.address, &levels((100, 400, 800)));

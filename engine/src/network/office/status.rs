@@ -6,12 +6,12 @@ use super::super::seller_node::SellerDesk;
 use super::{NotDone, Office};
 use crate::audit::{SellerBooks, Tally, audit};
 use crate::hub::books::Fate;
-use crate::hub::{DoubtState, HubDrain, NodeDrain, Waiting};
+use crate::hub::{DoubtState, HubDrain, NodeDrain, NodeStock, Waiting};
 use crate::ids::{SellerId, VarietyId};
 use crate::ledger::UnreportedSales;
 use crate::link::{ChildStanding, StockReport};
 use crate::net::Seats;
-use crate::policy::{Cover, Levels, Position, warning};
+use crate::policy::{Cover, Levels, warning};
 use crate::registry::{Manager, Registry, State, Variety, price};
 use crate::steward::ChildView;
 use serde::{Deserialize, Serialize};
@@ -81,18 +81,18 @@ pub struct StockStatus {
     pub seller: u32,
     /// The variety's code.
     pub code: String,
-    /// What it has, by its last report.
-    pub on_hand: u64,
+    /// What it has, by its last report; none if it has not reported since the hub was started.
+    pub on_hand: Option<u64>,
     /// What is on its way to it.
     pub in_flight: u64,
     /// What was called back from it and has not been given up.
     pub recalling: u64,
-    /// Below this it asks.
-    pub low: u64,
-    /// Up to this.
-    pub target: u64,
-    /// Above this the hub may take back.
-    pub high: u64,
+    /// Below this it asks; none as long as it has not reported.
+    pub low: Option<u64>,
+    /// Up to this; none as long as it has not reported.
+    pub target: Option<u64>,
+    /// Above this the hub may take back; none as long as it has not reported.
+    pub high: Option<u64>,
     /// How long what it has lasts at the rate at which it sells, in minutes; none if it sells nothing.
     pub cover_min: Option<u32>,
     /// What an operator should know of it before it happens.
@@ -407,18 +407,17 @@ impl ManagerStatus {
 fn stock_of(hub: &LiveHub) -> Vec<StockStatus> {
     let of_variety = |variety: &Variety| {
         let code = variety.code.clone();
-        let row = move |position: Position| StockStatus {
+        let row = move |NodeStock { position, has_reported, called_back }| StockStatus {
             seller: position.node.0,
             code: code.clone(),
-            on_hand: position.on_hand,
+            on_hand: has_reported.then_some(position.on_hand),
             in_flight: position.in_flight,
-            // Of a node below a server the hub calls nothing back.
-            recalling: if hub.parent(position.node).is_none() { position.recalling } else { 0 },
-            low: position.levels.low(),
-            target: position.levels.target(),
-            high: position.levels.high(),
+            recalling: called_back,
+            low: has_reported.then(|| position.levels.low()),
+            target: has_reported.then(|| position.levels.target()),
+            high: has_reported.then(|| position.levels.high()),
             cover_min: Cover::of(position.on_hand, position.rate).minutes(),
-            warning: warning(&position, WARN_H).map(|warning| warning.to_string()),
+            warning: warning(&position, WARN_H).map(|warning| warning.to_string()).filter(|_| has_reported),
         };
         hub.stock_of(variety.id).into_iter().map(row).collect::<Vec<_>>()
     };

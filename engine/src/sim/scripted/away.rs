@@ -39,6 +39,27 @@ fn law_8_servers_sell_through_a_day_without_the_hub_and_tell_it_every_sale_when_
 }
 
 #[test]
+fn what_a_node_has_is_not_known_before_it_has_told_this_start_of_the_hub() {
+    let mut net = Net::new(&[(5, 10, 20)], 30);
+    net.settle();
+    let known = |net: &Net| {
+        let stock = net.hub.stock_of(VARIETY);
+        let of_node = |stock: &NodeStock| (stock.has_reported, stock.position.on_hand, stock.called_back);
+        stock.iter().map(of_node).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&net), [(true, 10, 0)]);
+    // Away, it has what it said last, and nothing was called back from it.
+    net.leave(0);
+    assert_eq!(known(&net), [(true, 10, 0)]);
+    net.restart_hub();
+    net.away.insert(0);
+    assert_eq!(known(&net), [(false, 0, 0)]);
+    net.come_back(0);
+    net.settle();
+    assert_eq!(known(&net), [(true, 10, 0)]);
+}
+
+#[test]
 fn nothing_is_said_to_a_node_that_has_just_called_before_its_welcome() {
     let mut net = Net::new(&[(0, 1, 1); 2], 10);
     net.settle();

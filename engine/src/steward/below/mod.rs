@@ -69,6 +69,9 @@ pub(super) struct Child {
     report: Option<Report>,
     /// What its terminals asked of other sellers and the hub has not answered.
     questions: BTreeSet<u64>,
+    /// The hub has answered its hello, in this connection with it and with the hub: no range of its journal goes there before,
+    /// since hello and ranges go over different channels.
+    is_introduced: bool,
     /// A range of its journal that the hub has not acknowledged.
     range: Option<HeldRange>,
     /// The hub holds its journal up to here; `None`: it has not said so in this process.
@@ -460,6 +463,7 @@ impl Child {
             rests_until_ms: 0,
             report: None,
             questions: BTreeSet::new(),
+            is_introduced: false,
             range: None,
             archived: None,
         }
@@ -489,6 +493,7 @@ impl Child {
         self.wanted.clear();
         self.report = None;
         self.questions.clear();
+        self.is_introduced = false;
         self.range = None;
     }
 

@@ -39,7 +39,7 @@ impl<D: Disk> Steward<D> {
         }
         let archived = self.children.archived;
         let mut ready = Vec::new();
-        for child in self.children.by_node.values_mut().filter(|child| child.hello.is_some()) {
+        for child in self.children.by_node.values_mut().filter(|child| child.is_introduced) {
             if let Some(range) =
                 child.range.as_mut().filter(|range| !range.is_sent && archived >= range.behind)
             {
@@ -76,6 +76,7 @@ impl<D: Disk> Steward<D> {
     pub(in crate::steward) fn cut_children_off(&mut self) {
         let mut unanswered = Vec::new();
         for child in self.children.by_node.values_mut() {
+            child.is_introduced = false;
             if let Some(range) = &mut child.range {
                 range.is_sent = false;
             }
@@ -106,6 +107,7 @@ impl<D: Disk> Steward<D> {
         match *message {
             ToNode::JournalAcked { position } => {
                 child.archived = Some(position);
+                child.is_introduced = is_greeted;
                 // If this answers the hello and not the range, the node ships that again.
                 child.range = None;
                 if is_greeted {

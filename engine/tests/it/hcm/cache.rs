@@ -204,7 +204,7 @@ fn m03_a_cache_is_filled_before_any_terminal_connects() {
     tree.server().wait_for("the cache's report", below);
     let reported = |status: &Status| {
         let of_cache = status.hub.as_ref().unwrap().stock.iter().filter(|row| row.seller == tree.sellers[1]);
-        of_cache.map(|row| row.on_hand).sum::<u64>() == 120
+        of_cache.filter_map(|row| row.on_hand).sum::<u64>() == 120
     };
     let status = tree.hub.wait_for("the cache's report at the hub", reported);
     let row = node(&status, tree.sellers[1]);
