@@ -12,7 +12,7 @@ use engine::stock::{BlockKey, BlockProperties, DataKey, Expiry, NodeKeys, Segmen
 use engine::time::Now;
 use std::sync::Arc;
 use wire::frame::REPLY_BYTES_MAX;
-use wire::message::{Attempt, Charset, Login, Reply, Request, Text, Vend};
+use wire::message::{Attempt, Login, Reply, Request, Text, Vend};
 use wire::session::{
     Acceptor, HELLO_BYTES, HandshakeInbound, Inbound, Mode, SellerSession, Suite, TerminalHandshake,
     TerminalSession,
@@ -66,18 +66,7 @@ impl Counter {
     /// When the engine does not do what it must.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
-        let variety = Variety {
-            id: VarietyId(1),
-            code: "airtime-10".into(),
-            product: 1,
-            face_value: 1000,
-            currency: *b"ZAR",
-            currency_digits: 2,
-            charset: Charset::Ascii,
-            name: b"Airtime".to_vec(),
-            receipt: Vec::new(),
-            minimum_life_days: 0,
-        };
+        let variety = Variety::airtime(VarietyId(1), "airtime-10", 1, 1000);
         let dealer = Dealer { id: 1, name: "Shop".into(), state: State::Active };
         let registry =
             Arc::new(Registry::new(1, vec![variety], vec![dealer], Vec::new()).expect("it is right"));

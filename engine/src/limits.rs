@@ -1,5 +1,9 @@
 //! Every bound of the engine that is not a format's, in one place.
 
+/// Worker threads of one seller.
+pub const WORKERS_MAX: u16 = 256;
+/// Size of a segment of a node's journal, in MiB.
+pub const SEGMENT_MIB_MAX: u16 = 1024;
 /// Vends of one worker that may wait for a PIN at a time; more are told to come back.
 pub const PARKED_VENDS_MAX: usize = 4096;
 /// Longest that a vend waits for a PIN, in milliseconds, whatever its deadline.

@@ -13,7 +13,7 @@ use engine::registry::Variety;
 use engine::stock::segment::{SegmentHeader, block_path, write_segment};
 use engine::stock::{BlockKey, BlockProperties, DataKey, Expiry, NodeKeys};
 use std::sync::{Arc, OnceLock};
-use wire::message::{Charset, Pin, Serial};
+use wire::message::{Pin, Serial};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
@@ -94,7 +94,7 @@ impl Site {
         let (store, disk) = (MemoryStore::new(), HeapDisk::new());
         let hub = load(&store, &disk);
         let mut site = Self { store, disk, hub, random: 0, now_ms: 1_800_000_000_000 };
-        site.command(Command::AddVariety(variety()));
+        site.command(Command::AddVariety(Variety::airtime(VARIETY, "v1", 1, 1000)));
         for name in ["east", "west"] {
             site.command(Command::AddNode { name: name.to_owned(), below: None });
         }
@@ -246,21 +246,6 @@ fn load(store: &MemoryStore, disk: &HeapDisk) -> Hub<MemoryStore, HeapDisk> {
 fn keys() -> Arc<NodeKeys> {
     static KEYS: OnceLock<Arc<NodeKeys>> = OnceLock::new();
     KEYS.get_or_init(|| Arc::new(NodeKeys::from_node_key(&[9; 32]))).clone()
-}
-
-fn variety() -> Variety {
-    Variety {
-        id: VARIETY,
-        code: "v1".to_owned(),
-        product: 1,
-        face_value: 1000,
-        currency: *b"ZAR",
-        currency_digits: 2,
-        charset: Charset::Ascii,
-        name: b"Airtime".to_vec(),
-        receipt: Vec::new(),
-        minimum_life_days: 0,
-    }
 }
 
 fn seller(node: u8) -> SellerId {

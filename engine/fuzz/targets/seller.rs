@@ -12,9 +12,7 @@ use engine::seller::{Asker, Library, Replies, Sealed, Seller, Service, Windows};
 use engine::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use wire::message::{
-    Attempt, Charset, DeclineReason, Pin, Reply, Request, SequenceState, Serial, Text, Vend,
-};
+use wire::message::{Attempt, DeclineReason, Pin, Reply, Request, SequenceState, Serial, Text, Vend};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
@@ -142,18 +140,7 @@ enum Said {
 
 impl Shop {
     fn new() -> Self {
-        let variety = |id, face_value| Variety {
-            id: VarietyId(id),
-            code: format!("v{id}"),
-            product: 1,
-            face_value,
-            currency: *b"ZAR",
-            currency_digits: 2,
-            charset: Charset::Ascii,
-            name: b"Airtime".to_vec(),
-            receipt: Vec::new(),
-            minimum_life_days: 0,
-        };
+        let variety = |id, face_value| Variety::airtime(VarietyId(id), &format!("v{id}"), 1, face_value);
         let dealer = Dealer { id: 1, name: "Shop".into(), state: State::Active };
         let varieties = vec![variety(1, CHEAP), variety(2, DEAR)];
         let registry = Registry::new(1, varieties, vec![dealer], Vec::new()).expect("it is in order");

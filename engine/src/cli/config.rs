@@ -1,6 +1,11 @@
 //! Configuration files of nodes: TOML, in which an unknown key is an error. Paths in them are relative to the file.
 
+mod examples;
+
+pub(super) use examples::{HCM_EXAMPLE, HUB_EXAMPLE, SERVER_EXAMPLE};
+
 use super::Exit;
+use crate::limits::{SEGMENT_MIB_MAX, WORKERS_MAX};
 use crate::network::{JoinToken, UNREPORTED_ALARM_S};
 use crate::policy::{AutoLevels, LevelRule};
 use serde::Deserialize;
@@ -8,7 +13,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use wire::message::{ADDRESSES_MAX, Addresses};
+use wire::message::ADDRESSES_MAX;
 use zeroize::Zeroizing;
 
 /// How to run a hub.
@@ -116,20 +121,94 @@ pub(super) struct RelayConfig {
 }
 
 /// A configuration, and the directory that its paths are relative to.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Exit> {
+pub(super) fn read<T: Config>(path: &Path) -> Result<(T, PathBuf), Exit> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Exit::unreachable(format!("cannot read {}: {error}", path.display())))?;
-    let config =
-        toml::from_str(&text).map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
+    let config = T::parse(&text).map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
     Ok((config, path.parent().unwrap_or(Path::new("")).to_owned()))
 }
 
-/// Other addresses for welcomes.
-pub(super) fn others(configured: &[SocketAddr]) -> Result<Addresses, Exit> {
-    if configured.len() > ADDRESSES_MAX {
-        return Err(Exit::usage(format!("others: a welcome has room for {ADDRESSES_MAX} addresses")));
+/// Which command reads a configuration file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Configuration {
+    /// `pinwheel hub`.
+    Hub,
+    /// `pinwheel server`.
+    Server,
+    /// `pinwheel hcm`, of either mode.
+    Hcm,
+}
+
+impl Configuration {
+    /// Judges the text of such a file as the command does, before any file or socket that it names is touched.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the operator.
+    pub fn check(self, text: &str) -> Result<(), String> {
+        match self {
+            Self::Hub => HubConfig::parse(text).map(drop),
+            Self::Server => ServerConfig::parse(text).map(drop),
+            Self::Hcm => HcmConfig::parse(text).map(drop),
+        }
     }
-    Ok(Addresses::of(configured.iter().copied()))
+}
+
+/// What a command reads from its configuration file. None that could not be run comes out of [`Self::parse`].
+pub(super) trait Config: DeserializeOwned {
+    /// What TOML and types cannot say of it.
+    fn check(&self) -> Result<(), String>;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config for HubConfig {
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Config for ServerConfig {
+    fn check(&self) -> Result<(), String> {
+        if !self.auto.is_ordered() {
+            return Err("auto: low_h is at most target_h, and that at most high_h".to_owned());
+        }
+        if self.clear && !self.listen.ip().is_loopback() {
+            return Err("clear shows PINs to the network: it is for loopback addresses only".to_owned());
+        }
+        if self.hub.is_empty() {
+            return Err("hub: name at least one address, such as \"127.0.0.1:7700\"".to_owned());
+        }
+        if self.workers > WORKERS_MAX {
+            return Err(format!("workers: at most {WORKERS_MAX}; 0 is one for each core but one"));
+        }
+        if !(1..=SEGMENT_MIB_MAX).contains(&self.segment_mib) {
+            return Err(format!("segment_mib: from 1 to {SEGMENT_MIB_MAX}"));
+        }
+        check_others(&self.others)
+    }
+}
+
+impl Config for HcmConfig {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Relay(relay) if relay.servers.is_empty() => {
+                Err("servers: name at least one address, such as \"127.0.0.1:7701\"".to_owned())
+            }
+            Self::Relay(relay) => check_others(&relay.others),
+            Self::Cache(cache) => cache.check(),
+        }
+    }
+}
+
+fn check_others(others: &[SocketAddr]) -> Result<(), String> {
+    match others.len() > ADDRESSES_MAX {
+        true => Err(format!("others: a welcome has room for {ADDRESSES_MAX} addresses")),
+        false => Ok(()),
+    }
 }
 
 impl ServerConfig {
@@ -152,69 +231,6 @@ pub(super) fn read_token(path: &Path) -> Result<Option<JoinToken>, Exit> {
     let token = text.parse().map_err(|error| Exit::usage(format!("{}: {error}", path.display())))?;
     Ok(Some(token))
 }
-
-/// What `pinwheel hub --example` prints.
-pub(super) const HUB_EXAMPLE: &str = r#"# A hub: `pinwheel hub --config hub.toml`. Paths are relative to this file.
-data = "hub-data"
-# Where servers connect. Links are always sealed.
-listen = "127.0.0.1:7700"
-
-# bulk_mib_per_s = 80  # what all servers together are sent in bulk, so that servers can sell meanwhile; 0: no limit
-"#;
-
-/// What `pinwheel server --example` prints.
-pub(super) const SERVER_EXAMPLE: &str = r#"# A server: `pinwheel server --config server.toml`. Paths are relative to this file.
-data = "server-data"
-# Where terminals connect.
-listen = "127.0.0.1:7601"
-# The hub's addresses, tried in turn.
-hub = ["127.0.0.1:7700"]
-# `pinwheel --data hub-data node add NAME --out server.token` at the hub makes it. Needed for the first start only.
-token_file = "server.token"
-
-# links = "127.0.0.1:7701"  # where host connection managers connect; links are always sealed
-# others = ["10.0.0.2:7601"]  # where else terminals may connect when this address fails: servers or managers, as terminals reach them
-# workers = 1          # threads that sell; 0 or nothing: one for each core but one
-# clear = true         # let terminals talk unsealed; only on loopback
-# segment_mib = 64     # size of a journal segment, when the journal is begun
-# unreported_alarm_s = 60  # after so many seconds sales that the hub does not know of are an alarm
-
-# Below `low` PINs of a variety the server asks the hub for as many as bring it up to `target`; above `high` the hub may
-# take back. Or "auto": the marks follow what is sold.
-levels = { low = 5000, target = 20000, high = 40000 }
-
-# [variety_levels]     # for single varieties, by their codes
-# airtime-za-10 = "auto"
-
-# [auto]               # hours of cover at the rate of sales, and the least marks in PINs
-# low_h = 6
-# target_h = 12
-# high_h = 18
-# floor = { low = 50, target = 100, high = 200 }
-"#;
-
-/// What `pinwheel hcm --example` prints.
-pub(super) const HCM_EXAMPLE: &str = r#"# A host connection manager: `pinwheel hcm --config hcm.toml`. Paths are relative to this file.
-# It relays: sessions of terminals are carried to a server, and nothing is kept here.
-mode = "relay"
-# The other `mode = "cache"` has a stock of its own: all else is as in `pinwheel server --example`, with `upstream` for `hub`, which
-# are the link addresses of the server that it was added below (`node add NAME --below SERVER`).
-# Where terminals connect.
-listen = "127.0.0.1:7651"
-# The servers' link addresses (`links` in their configurations). One is used at a time; when it is lost, the next in turn.
-servers = ["127.0.0.1:7701"]
-# `pinwheel --data hub-data node add NAME --relay --out hcm.token` at the hub makes it. Needed at every start.
-token_file = "hcm.token"
-# Where `pinwheel --data DIR status` and `stop` reach it: a lock and a socket are there, nothing else.
-run_dir = "hcm-run"
-
-# others = ["10.0.0.2:7651"]  # where else terminals may connect when this address fails: managers or servers, as terminals reach them
-# listen_device = "eth1"   # terminals connect over this network device only
-# server_device = "eth0"   # servers are called over this one
-# server_source = "10.0.0.7"  # servers are called from this address
-# connections_max = 20000  # at most as many as the system allows open files
-# connections_per_source_max = 20000  # from one address; of IPv6, from one /64 network
-"#;
 
 #[cfg(test)]
 mod tests {
@@ -258,5 +274,34 @@ mod tests {
         assert!(error.to_string().contains("listen_to"), "{error}");
         let error = toml::from_str::<HcmConfig>(&format!("{HCM_EXAMPLE}\nlisten_to = 1\n")).unwrap_err();
         assert!(error.to_string().contains("listen_to"), "{error}");
+    }
+
+    /// What would only be found out when a node runs: it is refused before.
+    #[test]
+    fn law_9_what_cannot_be_run_is_refused_with_the_key_that_is_wrong() {
+        let server = |line: &str| Configuration::Server.check(&format!("{line}\n{SERVER_EXAMPLE}"));
+        for (line, key) in [
+            ("segment_mib = 0", "segment_mib"),
+            ("segment_mib = 1025", "segment_mib"),
+            ("workers = 257", "workers"),
+            (
+                "others = [\"1.1.1.1:1\", \"1.1.1.1:2\", \"1.1.1.1:3\", \"1.1.1.1:4\", \"1.1.1.1:5\"]",
+                "others",
+            ),
+            ("auto = { low_h = 9, target_h = 8 }", "auto"),
+        ] {
+            assert!(server(line).unwrap_err().starts_with(key), "{line}");
+        }
+        assert_eq!(server("segment_mib = 1\nworkers = 256"), Ok(()));
+        let nobody = SERVER_EXAMPLE.replace("[\"127.0.0.1:7700\"]", "[]");
+        assert!(Configuration::Server.check(&nobody).unwrap_err().starts_with("hub"));
+        let shown = SERVER_EXAMPLE.replace("127.0.0.1:7601", "10.0.0.1:7601");
+        assert!(
+            Configuration::Server.check(&format!("clear = true\n{shown}")).unwrap_err().starts_with("clear")
+        );
+        let cache = format!("mode = \"cache\"\nsegment_mib = 0\n{SERVER_EXAMPLE}");
+        assert!(Configuration::Hcm.check(&cache).unwrap_err().starts_with("segment_mib"));
+        let nowhere = HCM_EXAMPLE.replace("[\"127.0.0.1:7701\"]", "[]");
+        assert!(Configuration::Hcm.check(&nowhere).unwrap_err().starts_with("servers"));
     }
 }

@@ -1,6 +1,6 @@
 //! `pinwheel hcm`: a host connection manager in a process of its own.
 
-use super::config::{HCM_EXAMPLE, HcmConfig, RelayConfig, others, read, read_token};
+use super::config::{HCM_EXAMPLE, HcmConfig, RelayConfig, read, read_token};
 use super::nodes::sell;
 use super::office::Caller;
 use super::running::{connections_max, listen_on, prepare, watch_signals};
@@ -12,6 +12,7 @@ use crate::net::relay::{RelayLimits, RelayOptions};
 use crate::network::{RelayDesk, RelayNode, RelayNodeOptions};
 use crossbeam::channel::{Sender, bounded};
 use std::path::Path;
+use wire::message::Addresses;
 
 /// Runs a host connection manager until it is told to stop.
 pub(super) fn hcm(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
@@ -26,9 +27,6 @@ pub(super) fn hcm(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
 }
 
 fn relay(caller: &Caller, config: RelayConfig, base: &Path) -> Result<(), Exit> {
-    if config.servers.is_empty() {
-        return Err(Exit::usage("servers: name at least one address, such as \"127.0.0.1:7701\""));
-    }
     let run_dir = match (caller.named, config.run_dir) {
         (true, _) => Some(caller.data.clone()),
         (false, configured) => configured.map(|configured| base.join(configured)),
@@ -51,7 +49,7 @@ fn relay(caller: &Caller, config: RelayConfig, base: &Path) -> Result<(), Exit> 
             .unwrap_or(RELAY_CONNECTIONS_PER_SOURCE_MAX),
     };
     let (server_device, server_source) = (config.server_device, config.server_source);
-    let others = others(&config.others)?;
+    let others = Addresses::of(config.others.iter().copied());
     let relay =
         RelayOptions { server_device, server_source, others, limits, ..RelayOptions::new(config.servers) };
     let options = RelayNodeOptions { listener, token, relay, run_dir: run_dir.clone(), clock, random };

@@ -22,8 +22,10 @@ mod status;
 mod up;
 
 pub use clock::{clock, random};
+pub use config::Configuration;
 
 use crate::ids::TerminalId;
+use crate::limits::{SEGMENT_MIB_MAX, WORKERS_MAX};
 use crate::stock::Expiry;
 use clap::{Args, Parser, Subcommand};
 use screen::complain;
@@ -275,7 +277,7 @@ struct UpArgs {
     #[arg(long)]
     no_managers: bool,
     /// Worker threads of each server [default: the cores but one, shared].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
     workers: Option<u16>,
     /// Let terminals talk in clear. Only on loopback.
     #[arg(long)]
@@ -290,7 +292,7 @@ struct UpArgs {
     #[arg(long)]
     empty: bool,
     /// Size of a journal segment, when the journal is begun.
-    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=i64::from(SEGMENT_MIB_MAX)))]
     segment_mib: u16,
 }
 

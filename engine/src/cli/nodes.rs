@@ -1,6 +1,6 @@
 //! `pinwheel hub` and `pinwheel server`: one node in a process of its own.
 
-use super::config::{HUB_EXAMPLE, HubConfig, SERVER_EXAMPLE, ServerConfig, others, read};
+use super::config::{HUB_EXAMPLE, HubConfig, SERVER_EXAMPLE, ServerConfig, read};
 use super::office::{Caller, fatal};
 use super::running::{connections_max, default_workers, listen, prepare, run};
 use super::screen::{say, say_json};
@@ -9,6 +9,7 @@ use crate::network::{HubOptions, Options, SellerOptions, Selling, Upstream};
 use crate::steward::LevelRules;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use wire::message::Addresses;
 
 /// Runs a hub until it is told to stop.
 pub(super) fn hub(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
@@ -46,16 +47,7 @@ pub(super) fn server(caller: &Caller, args: &NodeArgs) -> Result<(), Exit> {
 
 /// Runs a seller until it is told to stop: a server, or a cache below one.
 pub(super) fn sell(caller: &Caller, config: ServerConfig, base: &Path) -> Result<(), Exit> {
-    if !config.auto.is_ordered() {
-        return Err(Exit::usage("auto: low_h is at most target_h, and that at most high_h"));
-    }
-    if config.clear && !config.listen.ip().is_loopback() {
-        return Err(Exit::usage("clear shows PINs to the network: it is for loopback addresses only"));
-    }
-    if config.hub.is_empty() {
-        return Err(Exit::usage("hub: name at least one address, such as \"127.0.0.1:7700\""));
-    }
-    let others = others(&config.others)?;
+    let others = Addresses::of(config.others.iter().copied());
     let data = caller.directory(base, &config.data);
     prepare(Some(&data))?;
     let token = config.token(base)?;

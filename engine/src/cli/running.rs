@@ -82,7 +82,7 @@ pub(super) fn listen_on(
 /// One worker for each core but one, shared by so many sellers.
 pub(super) fn default_workers(sellers: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores.saturating_sub(1) / sellers.max(1)).clamp(1, WORKERS_MAX)
+    (cores.saturating_sub(1) / sellers.max(1)).clamp(1, DEFAULT_WORKERS_MAX)
 }
 
 /// As many as the open files that the system allows leave room for, once the limit is as high as this user may set it.
@@ -113,4 +113,4 @@ pub(super) fn watch_signals(stop: Sender<()>) -> Result<(), Exit> {
 
 /// Open files for everything that is not a connection.
 const FILES_RESERVED: usize = 256;
-const WORKERS_MAX: usize = 64;
+const DEFAULT_WORKERS_MAX: usize = 64;

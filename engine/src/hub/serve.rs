@@ -8,7 +8,6 @@ use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Record, Stream, TransferFact};
 use crate::link::{Offer, ToNode};
 use crate::policy::Reason;
-use crate::stock::segment::checksum;
 use crate::stock::{BLOCK_PINS_MAX, PIN_RECORD_BYTES};
 use crate::transfer::GiverAction;
 use bytes::Bytes;
@@ -209,19 +208,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let row = self.books.blocks[&fact.span.block];
         let block = row.properties.block;
         let data_key = self.keys.at_rest().unwrap(block, &row.wrapped_key).map_err(|_| HubError::Key)?;
-        Ok(Offer {
-            stream: fact.stream,
-            number: fact.number,
-            settled_below: fact.settled_below,
-            request,
-            span: fact.span,
-            generation: fact.generation,
-            properties: row.properties,
-            block_count: row.count,
-            wrapped_key: self.nodes[&node].keys.link().wrap(block, &data_key),
-            bytes: content.len() as u32,
-            checksum: checksum(&[&content]),
-        })
+        let wrapped_key = self.nodes[&node].keys.link().wrap(block, &data_key);
+        Ok(Offer::new(&fact, request, row.properties, row.count, wrapped_key, &content))
     }
 
     /// The records of a span.

@@ -30,6 +30,7 @@ use crate::ids::{SellerId, Span, VarietyId};
 use crate::journal::record::{Stream, TransferFact, VendName};
 use crate::policy::{Levels, Rate};
 use crate::registry::{Delta, Registry, TerminalKey};
+use crate::stock::segment::checksum;
 use crate::stock::{BlockProperties, WrappedKey};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -411,6 +412,33 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// Offers what a transfer moves: the `records` of its span, of a block of `block_count` PINs with these properties.
+    #[must_use]
+    pub fn new(
+        fact: &TransferFact,
+        request: u64,
+        properties: BlockProperties,
+        block_count: u32,
+        wrapped_key: WrappedKey,
+        records: &[u8],
+    ) -> Self {
+        let TransferFact { stream, number, span, generation, settled_below, .. } = *fact;
+        let (bytes, checksum) = (records.len() as u32, checksum(&[records]));
+        Self {
+            stream,
+            number,
+            settled_below,
+            request,
+            span,
+            generation,
+            properties,
+            block_count,
+            wrapped_key,
+            bytes,
+            checksum,
+        }
+    }
+
     /// What both ends record of it.
     #[must_use]
     pub fn fact(&self) -> TransferFact {

@@ -3,7 +3,7 @@
 use super::seats::{Seat, Seats};
 use super::stats::{Stats, count};
 use super::worker::WorkerHandle;
-use super::{Clock, Random, WAKE, Waker, home};
+use super::{Clock, Random, WAKE, Waker, home, wait};
 use crate::commit::Wake;
 use crate::limits::{
     BACKLOG, LINGER_MS_MAX, LOGIN_MS_MAX, UNAUTHENTICATED_MAX, UNAUTHENTICATED_PER_SOURCE_MAX,
@@ -208,10 +208,7 @@ impl Front {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let wait_ms = if self.messages.is_empty() { TURN_MS_MAX } else { 0 };
-            match self.poll.poll(&mut events, Some(Duration::from_millis(wait_ms))) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                polled => polled?,
-            }
+            wait(&mut self.poll, &mut events, Duration::from_millis(wait_ms))?;
             // Handshakes are long: those of carried terminals and the others have their turns.
             for message in self.messages.try_iter().take(MESSAGES_PER_TURN) {
                 match message {

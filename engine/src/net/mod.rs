@@ -33,7 +33,9 @@ pub use worker::{Reports, Worker, WorkerHandle, WorkerMessage, WorkerPort, carry
 
 use crate::ids::TerminalId;
 use crate::time::Now;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads both clocks.
 pub type Clock = fn() -> Now;
@@ -45,6 +47,14 @@ pub type Random = fn(&mut [u8]);
 pub fn home(terminal: TerminalId, workers: usize) -> usize {
     let spread = terminal.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     (spread % workers as u64) as usize
+}
+
+/// Waits until something happens, and no longer than `most`. A signal that comes meanwhile is a turn in which nothing did.
+fn wait(poll: &mut mio::Poll, events: &mut mio::Events, most: Duration) -> io::Result<()> {
+    match poll.poll(events, Some(most)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        waited => waited,
+    }
 }
 
 /// Makes a thread that polls look again.

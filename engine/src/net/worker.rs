@@ -12,7 +12,7 @@ use super::session::{Line, Phase, Session};
 use super::sessions::Sessions;
 use super::settling::Abroad;
 use super::stats::{Stats, count};
-use super::{Clock, WAKE, Waker, home};
+use super::{Clock, WAKE, Waker, home, wait};
 use crate::commit::{RecordSender, Wake};
 use crate::ids::VarietyId;
 use crate::ledger::Outcome;
@@ -30,7 +30,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -229,11 +229,8 @@ impl<S: Sealed, M: Meddler> Worker<S, M> {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
-            let timeout = self.timeout();
-            match self.port.poll.poll(&mut events, Some(timeout)) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                polled => polled?,
-            }
+            let most = self.timeout();
+            wait(&mut self.port.poll, &mut events, most)?;
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 if event.token().0 >= CARRIERS {
                     self.carriers.handle_event(event.token().0 - CARRIERS, event);

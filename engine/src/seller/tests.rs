@@ -11,8 +11,8 @@ use crate::registry::{Dealer, Registry, State, Variety};
 use crate::time::Now;
 use std::sync::Arc;
 use wire::message::{
-    Attempt, Charset, DeclineReason, LaterReason, Login, Pin, RefuseReason, Reply, Request, SequenceState,
-    Serial, Settle, SettleAction, Text, UNRESOLVED_MAX, Vend,
+    Attempt, DeclineReason, LaterReason, Login, Pin, RefuseReason, Reply, Request, SequenceState, Serial,
+    Settle, SettleAction, Text, UNRESOLVED_MAX, Vend,
 };
 
 /// A segment whose PINs are their indices; `damaged` ones do not open.
@@ -66,17 +66,9 @@ impl Till {
     /// Product 1 at 500 is variety 1, at 1000 variety 2 with a minimum life of 10 days. The disk has room for a few
     /// hundred records.
     fn new() -> Self {
-        let variety = |id, face_value, minimum_life_days| Variety {
-            id: VarietyId(id),
-            code: format!("v{id}"),
-            product: 1,
-            face_value,
-            currency: *b"ZAR",
-            currency_digits: 2,
-            charset: Charset::Ascii,
-            name: b"Airtime".to_vec(),
-            receipt: Vec::new(),
-            minimum_life_days,
+        let variety = |id, face_value, minimum_life_days| {
+            let variety = Variety::airtime(VarietyId(id), &format!("v{id}"), 1, face_value);
+            Variety { minimum_life_days, ..variety }
         };
         let dealer = Dealer { id: 1, name: "Shop".into(), state: State::Active };
         let suspended = Dealer { id: 2, name: "Closed shop".into(), state: State::Suspended };

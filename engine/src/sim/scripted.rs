@@ -3,6 +3,7 @@
 
 mod away;
 mod below;
+mod disturbed;
 mod drains;
 mod lost;
 mod lost_below;
@@ -23,6 +24,7 @@ use crate::policy::Levels;
 use crate::seller::Asker;
 use crate::stock::NodeKeys;
 use crate::time::Now;
+use disturbed::Disturbance::{self, Cut, Restart, RestartHub};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use wire::message::{Attempt, LaterReason, Reply, Request, Vend};

@@ -12,7 +12,6 @@ use crate::link::{Offer, ToHub};
 use crate::planted::{self, Fault};
 use crate::pool::Shelf;
 use crate::seller::{Sealed, Service};
-use crate::stock::segment::checksum;
 use crate::time::Now;
 use crate::transfer::{GiverAction, TransferFault};
 use std::sync::Arc;
@@ -197,19 +196,8 @@ impl<D: Disk> Steward<D> {
         let shelf = self.source_of(fact);
         let records = shelf.content.records(fact.span).expect("the span is a part of its segment");
         let header = shelf.content.header();
-        Offer {
-            stream: fact.stream,
-            number: fact.number,
-            settled_below: fact.settled_below,
-            request,
-            span: fact.span,
-            generation: fact.generation,
-            properties: header.properties,
-            block_count: header.block_count,
-            wrapped_key: [0; 60],
-            bytes: records.len() as u32,
-            checksum: checksum(&[records]),
-        }
+        // Upstream has the content, and its key.
+        Offer::new(fact, request, header.properties, header.block_count, [0; 60], records)
     }
 
     /// What was refused is in stock again. Upstream refuses what does not match its own records: what is damaged here is

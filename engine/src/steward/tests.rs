@@ -12,7 +12,7 @@ use crate::registry::{TerminalKey, Variety};
 use crate::stock::segment::checksum;
 use crate::stock::{BlockKey, BlockProperties, DataKey, Expiry};
 use bytes::Bytes;
-use wire::message::{Charset, Pin, Serial};
+use wire::message::{Pin, Serial};
 
 const AIRTIME: VarietyId = VarietyId(1);
 const CHILD: SellerId = SellerId(77);
@@ -240,18 +240,7 @@ fn start_with(
 }
 
 fn registry() -> Arc<Registry> {
-    let variety = Variety {
-        id: AIRTIME,
-        code: "airtime-za-5".into(),
-        product: 1,
-        face_value: 500,
-        currency: *b"ZAR",
-        currency_digits: 2,
-        charset: Charset::Ascii,
-        name: b"Airtime".to_vec(),
-        receipt: Vec::new(),
-        minimum_life_days: 0,
-    };
+    let variety = Variety::airtime(AIRTIME, "airtime-za-5", 1, 500);
     Arc::new(Registry::new(7, vec![variety], Vec::new(), Vec::new()).unwrap())
 }
 

@@ -1,6 +1,6 @@
 //! Servers that cannot be reached, servers that are lost, and servers that have left: each a process of its own.
 
-use crate::network::{holds, node, sell};
+use crate::network::{holds, node, sell, sell_out};
 use crate::support::command::{Said, pinwheel};
 use crate::support::nodes::{Settings, Site, furnish};
 use crate::support::process::Process;
@@ -35,10 +35,7 @@ impl Case {
     fn begin() -> Self {
         let scratch = scratch();
         let site = Site::new(scratch.path());
-        let hub = site.hub();
-        furnish(&hub, 1);
-        let keys = hub.add_terminals(3);
-        hub.mint("v1", RECEIVED as u32);
+        let (hub, keys) = site.furnished_hub(3, RECEIVED as u32);
         let [first, two, _] = ["one", "two", "three"].map(|name| site.admit(&hub, name));
         let one = site.server("one", hub.address, &Settings::default());
         one.wait_for("its stock", |status| holds(status, 500));
@@ -108,31 +105,9 @@ impl Case {
     }
 
     /// Everything that may be sold is sold by a third server; how much that was. No serial came before.
-    fn sell_out(&mut self) -> usize {
+    fn sell_out(&mut self) -> u64 {
         let three = self.site().server("three", self.hub.address, &Settings::default());
-        let before = self.sold.len();
-        let mut till = three.till(&self.keys[2]);
-        let mut sequence = 0;
-        let mut attempt = Attempt::First;
-        loop {
-            sequence += u64::from(attempt == Attempt::First);
-            match till.vend(attempt, sequence, (1, 1000), u64::from(sequence > 1)).unwrap() {
-                Reply::Sold(sold) => {
-                    self.sold.push(String::from_utf8_lossy(sold.serial.as_bytes()).into_owned());
-                    attempt = Attempt::First;
-                }
-                Reply::Declined { reason: DeclineReason::OutOfStock, .. } => break,
-                Reply::Later { .. } => attempt = Attempt::Repeat,
-                other => panic!("{other:?}"),
-            }
-        }
-        three.wait_for("its sales at the hub", |status| {
-            let seller = &status.sellers[0];
-            seller.linked && seller.journal_acknowledged >= seller.journal_durable
-        });
-        let distinct: BTreeSet<_> = self.sold.iter().collect();
-        assert_eq!(distinct.len(), self.sold.len(), "law 1: a serial was sold twice");
-        self.sold.len() - before
+        sell_out(&three, &self.keys[2], &mut self.sold)
     }
 }
 
@@ -213,7 +188,7 @@ fn law_1_a_server_lost_with_stock_from_return_and_resale_holds_in_doubt_exactly_
     assert!(said.errors.contains("what is not told here is unsettled"), "{said:?}");
     // Nobody gets any of it.
     let mut case = case;
-    assert_eq!(case.sell_out() as u64, AT_HUB);
+    assert_eq!(case.sell_out(), AT_HUB);
     let variety = case.variety();
     assert_eq!((variety.in_doubt, variety.sold, variety.hub), (AT_TWO, 30 + AT_HUB, 0), "{variety:?}");
 }
@@ -246,7 +221,7 @@ fn law_3_a_lost_server_that_comes_back_hands_in_its_sales_and_the_rest_is_sold_e
     case.say(&["node", "close", "two"]).ok();
     assert_eq!(case.answer("two", &key, 36), SequenceAnswer::NeverSold);
     let rest = AT_HUB + AT_TWO - UNREPORTED as u64;
-    assert_eq!(case.sell_out() as u64, rest);
+    assert_eq!(case.sell_out(), rest);
     let variety = case.variety();
     assert_eq!((variety.sold, variety.in_doubt), (RECEIVED, 0), "{variety:?}");
 }
@@ -270,7 +245,7 @@ fn law_6_what_was_in_doubt_is_written_off_without_a_journal_and_never_sold() {
     let variety = case.variety();
     assert_eq!((variety.withdrawn, variety.in_doubt, variety.sold), (AT_TWO, 0, 30), "{variety:?}");
     assert!(case.doubts().iter().all(|doubt| doubt.note == "stolen" && doubt.at_ms > 0));
-    assert_eq!(case.sell_out() as u64, AT_HUB);
+    assert_eq!(case.sell_out(), AT_HUB);
     assert_eq!(case.answer("two", &case.keys[1], 30), SequenceAnswer::Unsettled);
     // Its disk is found after all: what it sold is known then, and nothing of it is sold again.
     let back = case.site().server("two", case.hub.address, &Settings::default());

@@ -1,9 +1,10 @@
 //! A hub and several servers, each a process of its own, over real links.
 
 use crate::support::nodes::{Settings, Site, furnish};
-use crate::support::process::Process;
+use crate::support::process::{PATIENCE, Process};
 use crate::support::proxy::Proxy;
 use crate::support::scratch;
+use crate::support::till::serial;
 use engine::admin::{KeyRow, Reply as Answer, Request as Ask};
 use engine::network::{Move, NodeStatus, SellerStatus, Status};
 use engine::registry::State;
@@ -16,10 +17,9 @@ use wire::message::{Attempt, DeclineReason, Reply};
 /// What every test with PINs asserts in the end: law 1, and that no serial was sold twice.
 pub(crate) fn settle(hub: &Process, servers: &[&Process], sold: &[String]) {
     servers.iter().for_each(|server| _ = server.wait_for("its sales at the hub", is_reported));
+    let count = |status: &Status| status.varieties.iter().map(|variety| variety.sold).sum::<u64>();
+    let status = hub.wait_for("the sales of all", |status| count(status) == sold.len() as u64);
     hub.audit();
-    let status = hub.status();
-    let count: u64 = status.varieties.iter().map(|variety| variety.sold).sum();
-    assert_eq!(count, sold.len() as u64, "{status:?}");
     for variety in &status.varieties {
         let sum = variety.hub + variety.in_transfer + variety.at_seller + variety.sold + variety.withdrawn;
         assert_eq!(sum, variety.received, "{variety:?}");
@@ -43,7 +43,32 @@ pub(crate) fn holds(server: &Status, pins: u64) -> bool {
 pub(crate) fn sell(server: &Process, key: &KeyRow, sequence: u64, product: u32) -> String {
     let mut till = server.till(key);
     let sold = till.sell(Attempt::First, sequence, (product, 1000)).unwrap();
-    String::from_utf8_lossy(sold.serial.as_bytes()).into_owned()
+    serial(&sold)
+}
+
+/// A server sells all that it can get to one terminal, which has bought nothing there yet; how much that was. None of it is among
+/// what was sold before, and all of it is added.
+pub(crate) fn sell_out(server: &Process, key: &KeyRow, sold: &mut Vec<String>) -> u64 {
+    let mut till = server.till(key);
+    let (mut sequence, mut attempt, before) = (0, Attempt::First, sold.len());
+    let by = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < by, "it sells for ever");
+        sequence += u64::from(attempt == Attempt::First);
+        match till.vend(attempt, sequence, (1, 1000), u64::from(sequence > 1)).unwrap() {
+            Reply::Sold(got) => {
+                sold.push(serial(&got));
+                attempt = Attempt::First;
+            }
+            Reply::Declined { reason: DeclineReason::OutOfStock, .. } => break,
+            Reply::Later { .. } => attempt = Attempt::Repeat,
+            reply => panic!("{reply:?}"),
+        }
+    }
+    server.wait_for("its sales at the hub", is_reported);
+    let distinct: BTreeSet<_> = sold.iter().collect();
+    assert_eq!(distinct.len(), sold.len(), "law 1: a serial was sold twice");
+    (sold.len() - before) as u64
 }
 
 pub(crate) fn node(status: &Status, seller: u32) -> NodeStatus {
@@ -123,7 +148,7 @@ fn h02_below_the_low_mark_a_server_asks_once_for_what_brings_that_variety_to_its
     let mut sold = Vec::new();
     let mut sell = |sequence| {
         let got = till.sell(Attempt::First, sequence, (1, 1000)).unwrap();
-        sold.push(String::from_utf8_lossy(got.serial.as_bytes()).into_owned());
+        sold.push(serial(&got));
     };
     (1..=400).for_each(&mut sell);
     // What a server does by itself it does within some ticks of 50 ms; a sale's way to the hub takes longer.
@@ -162,7 +187,7 @@ fn h09_what_is_changed_at_the_hub_holds_at_every_server_within_a_second_and_copi
     let mut vend = |till: usize, sequence, face_value| {
         let reply = tills[till].vend(Attempt::First, sequence, (1, face_value), 0).unwrap();
         if let Reply::Sold(got) = &reply {
-            sold.push(String::from_utf8_lossy(got.serial.as_bytes()).into_owned());
+            sold.push(serial(got));
         }
         reply
     };
@@ -462,7 +487,7 @@ fn h07_a_server_that_goes_offline_under_load_returns_all_it_has_and_that_is_sold
             for sequence in 1.. {
                 match till.vend(Attempt::First, sequence, (1, 1000), 0).unwrap() {
                     Reply::Sold(got) => {
-                        sold.push(String::from_utf8_lossy(got.serial.as_bytes()).into_owned());
+                        sold.push(serial(&got));
                     }
                     Reply::Later { .. } => return sold,
                     other => panic!("{other:?}"),

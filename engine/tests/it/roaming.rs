@@ -4,7 +4,7 @@ use crate::network::{holds, node, settle as settle_books};
 use crate::support::nodes::{Settings, Site};
 use crate::support::process::{PATIENCE, Process};
 use crate::support::scratch;
-use crate::support::till::Till;
+use crate::support::till::{Till, serial};
 use engine::admin::{KeyRow, Reply as Answer, Request as Ask};
 use engine::network::Status;
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ impl Pair {
 
     /// The first server has reported this sale, and is killed.
     fn kill_one_after(&mut self, sold: &Sold) {
-        settle_books(&self.hub, &[self.one(), &self.two], &[serial_of(sold)]);
+        settle_books(&self.hub, &[self.one(), &self.two], &[serial(sold)]);
         self.one.take().unwrap().kill();
         self.hub.wait_for("the cut", |status| !node(status, 1).linked);
     }
@@ -267,7 +267,7 @@ fn s02_a_pin_sold_by_a_cache_comes_to_its_terminal_at_a_cache_of_another_server(
     let (mut till, outcome) = come_to(&far, key, seller, 1);
     assert_eq!(outcome.state, SequenceState::InDoubt);
     pair.one().signal("CONT");
-    settle_books(&pair.hub, &[&near, &far, pair.one(), &pair.two], &[serial_of(&sold)]);
+    settle_books(&pair.hub, &[&near, &far, pair.one(), &pair.two], &[serial(&sold)]);
     near.kill();
     pair.hub.wait_for("the cut", |status| !node(status, 3).linked);
     assert!(matches!(pair.hub.ask(&Ask::Lose { node: "near".into() }), Answer::Lost(_)));
@@ -275,10 +275,6 @@ fn s02_a_pin_sold_by_a_cache_comes_to_its_terminal_at_a_cache_of_another_server(
     assert_eq!(pin.state, SequenceState::Confirmed);
     assert_eq!(pin.sealed.open(key.key.expose(), Suite::AesGcm, seller, 1), Ok(sold));
     pair.hub.audit();
-}
-
-fn serial_of(sold: &Sold) -> String {
-    String::from_utf8_lossy(sold.serial.as_bytes()).into_owned()
 }
 
 /// The first server's number.

@@ -5,7 +5,8 @@ use wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, TRAILER_BYTES};
 use wire::link::{Channel, LinkHandshake, LinkHello, LinkIntroduction, Role};
 use wire::message::{KeyEpoch, Login, Request, SellerId, TerminalId};
 use wire::session::{
-    Acceptor, HANDSHAKE_BYTES, HELLO_BYTES, HandshakeInbound, Mode, Suite, TerminalHandshake,
+    Acceptor, HANDSHAKE_BYTES, HELLO_BYTES, HandshakeInbound, Inbound, Mode, Suite, TerminalHandshake,
+    TerminalInbound,
 };
 use xxhash_rust::xxh32::xxh32;
 
@@ -18,7 +19,7 @@ pub(crate) fn run(bytes: &[u8]) {
         3 => link_node(bytes),
         4 => clear_seller(bytes),
         5 => clear_terminal(bytes),
-        6 => sealed_seller(bytes),
+        6 => sealed(bytes),
         _ => open_link(bytes),
     }
 }
@@ -74,12 +75,14 @@ fn open_link(bytes: &[u8]) {
     }
 }
 
-fn sealed_seller(bytes: &[u8]) {
-    let mut raw = bytes.to_vec();
-    if let Ok(Some((length, inbound))) = seller(Mode::Sealed).1.receive(&mut raw) {
-        let is_clear =
-            matches!(inbound, wire::session::Inbound::Ping { .. } | wire::session::Inbound::Pong { .. });
-        assert!(is_clear, "nobody sealed these {length} bytes: {inbound:?}");
+/// Either end of a sealed session, and bytes of nobody: what is clear may say that the connection is alive or over, and no more.
+fn sealed(bytes: &[u8]) {
+    let (mut terminal, mut seller) = seller(Mode::Sealed);
+    if let Ok(Some((length, Inbound::Request { request, .. }))) = seller.receive(&mut bytes.to_vec()) {
+        panic!("nobody sealed these {length} bytes: {request:?}");
+    }
+    if let Ok(Some((length, TerminalInbound::Reply { reply, .. }))) = terminal.receive(&mut bytes.to_vec()) {
+        panic!("nobody sealed these {length} bytes: {reply:?}");
     }
 }
 

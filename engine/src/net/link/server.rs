@@ -11,7 +11,7 @@ use crate::ids::SellerId;
 use crate::link::{
     Channel, Encoded, LinkMessage, ToHub, ToNode, from_first_manager_bytes_max, from_manager_bytes_max,
 };
-use crate::net::{Clock, Random, WAKE, Waker};
+use crate::net::{Clock, Random, WAKE, Waker, wait};
 use crate::registry::Registry;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mio::net::{TcpListener, TcpStream};
@@ -215,10 +215,7 @@ impl<F: Fn(LinkEvent<ToHub>)> Desk<F> {
                 (false, true) if self.options.bulk_bytes_per_s.is_some() => PACED_TURN_MS,
                 _ => TURN_MS_MAX,
             };
-            match self.poll.poll(&mut events, Some(Duration::from_millis(wait_ms))) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                polled => polled?,
-            }
+            wait(&mut self.poll, &mut events, Duration::from_millis(wait_ms))?;
             let now_ms = (self.clock)().monotonic_ms;
             if !self.take_commands(now_ms) {
                 return Ok(());

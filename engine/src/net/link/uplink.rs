@@ -9,7 +9,7 @@ use super::{LinkEvent, LinkOptions, Role};
 use crate::commit::Wake;
 use crate::ids::SellerId;
 use crate::link::{LinkMessage, ToHub, ToNode};
-use crate::net::{Clock, Random, WAKE, Waker};
+use crate::net::{Clock, Random, WAKE, Waker, wait};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
@@ -168,10 +168,7 @@ impl<F: Fn(LinkEvent<ToNode>)> Desk<F> {
         let mut pressing = false;
         loop {
             let wait_ms = self.wait_ms(pressing);
-            match self.poll.poll(&mut events, Some(Duration::from_millis(wait_ms))) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                polled => polled?,
-            }
+            wait(&mut self.poll, &mut events, Duration::from_millis(wait_ms))?;
             let now_ms = (self.clock)().monotonic_ms;
             if !self.take_commands() {
                 return Ok(());

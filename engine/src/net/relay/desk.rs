@@ -10,7 +10,7 @@ use crate::limits::{READ_BYTES_MAX, RELAY_HOLD_MS, RELAY_RENEW_MS, STOP_MS_MAX, 
 use crate::net::front::{is_of_one_connection, say_bye};
 use crate::net::link::Fault;
 use crate::net::reading::Received;
-use crate::net::{Clock, WAKE};
+use crate::net::{Clock, WAKE, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
@@ -89,10 +89,7 @@ impl Desk {
         let mut pressing = false;
         loop {
             let wait_ms = self.wait_ms(pressing);
-            match self.poll.poll(&mut events, Some(Duration::from_millis(wait_ms))) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                polled => polled?,
-            }
+            wait(&mut self.poll, &mut events, Duration::from_millis(wait_ms))?;
             let now_ms = (self.clock)().monotonic_ms;
             for event in &events {
                 match event.token() {

@@ -74,8 +74,14 @@ impl Scenario {
     }
 
     fn check(&self, trace: &Trace) -> Result<(), ScenarioError> {
-        let amounts = self.nodes.iter().map(|node| node.stock).chain([self.hub_stock, self.reorder.lot]);
-        if amounts.max().is_some_and(|most| most > STOCK_MAX) {
+        let rules = self.nodes.iter().filter_map(|node| node.levels).chain([self.levels]);
+        let marks = rules.filter_map(|rule| match rule {
+            LevelRule::Auto => None,
+            LevelRule::Fixed(levels) => Some(levels.high()),
+        });
+        let ReorderRule { point, up_to, lot, .. } = self.reorder;
+        let amounts = self.nodes.iter().map(|node| node.stock).chain(marks).chain(point).chain(up_to);
+        if amounts.chain([self.hub_stock, lot, self.auto.floor.high()]).any(|pins| pins > STOCK_MAX) {
             return Err(ScenarioError::TooMuch);
         }
         if !self.auto.is_ordered() {
@@ -119,7 +125,7 @@ pub enum ScenarioError {
     /// Hours of cover in the wrong order.
     #[error("auto: low_h, target_h and high_h go up in this order [hours]")]
     Hours,
-    /// More stock than can be reckoned with.
+    /// More PINs than can be reckoned with, in stock, as a mark or to be ordered.
     #[error("more than {STOCK_MAX} PINs in one place [too-much]")]
     TooMuch,
     /// Transfers or deliveries that take for ever.
@@ -180,7 +186,18 @@ mod unit {
         assert_eq!(error("[[node]]\nname = \"moon\"\n"), "the trace has no node \"moon\" [unknown-node]");
         assert!(error("[[node]]\nname = \"north\"\n[[node]]\nname = \"north\"\n").ends_with("[twice]"));
         assert!(error("[auto]\nlow_h = 20\n").ends_with("[hours]"));
-        assert!(error("hub_stock = 10000000000000\n").ends_with("[too-much]"));
+        // Sums of them over a few nodes would not fit.
+        let much = i64::MAX;
+        for text in [
+            "hub_stock = 10000000000000\n".to_owned(),
+            format!("levels = {{ low = 1, target = 2, high = {much} }}\n"),
+            format!("[auto]\nfloor = {{ low = 1, target = 2, high = {much} }}\n"),
+            format!("[reorder]\npoint = {much}\n"),
+            format!("[reorder]\nup_to = {much}\n"),
+            format!("[[node]]\nname = \"north\"\nlevels = {{ low = 1, target = 2, high = {much} }}\n"),
+        ] {
+            assert!(error(&text).ends_with("[too-much]"), "{text}");
+        }
         assert!(error("delay_min = 1000000\n").ends_with("[too-slow]"));
     }
 }

@@ -33,25 +33,12 @@ fn h07_a_node_that_goes_offline_under_load_reaches_zero_and_its_rest_is_sold_els
 #[test]
 fn h07_a_node_that_goes_offline_reaches_zero_through_kills_at_every_step() {
     for at in 0..14 {
-        for who in 0..3 {
+        for what in [Restart(1), RestartHub, Cut(1)] {
             let mut net = Net::new(&[(0, 1, 800), (300, 300, 800)], 301);
             net.drain(1, true);
-            for turn in 0..20 {
-                if turn == at {
-                    match who {
-                        0 => net.restart(1),
-                        1 => net.restart_hub(),
-                        _ => {
-                            net.hub.handle_cut(net.node(1));
-                            net.sites[1].reconnect();
-                        }
-                    }
-                }
-                net.turn();
-            }
-            net.settle();
+            net.turn_through(20, at, what);
             let drain = net.hub.node_drain(net.node(1)).unwrap();
-            assert_eq!((drain.left, drain.moved, drain.is_gone), (0, 300, true), "kill {who} at {at}");
+            assert_eq!((drain.left, drain.moved, drain.is_gone), (0, 300, true), "{what:?} at {at}");
             assert_eq!((net.stock(1), net.hub.available(VARIETY)), (0, 300));
             net.check();
         }
@@ -101,21 +88,15 @@ fn h08_a_hub_that_goes_offline_gives_all_away_and_sends_nothing_again_when_it_is
 #[test]
 fn h08_a_hub_that_goes_offline_gives_all_away_through_kills_at_every_step() {
     for at in 0..14 {
-        for who in 0..2 {
+        for what in [Restart(1), RestartHub] {
             let mut net = Net::new(&[(10, 20, 30); 2], 400);
             net.order(Command::DrainHub { on: true });
-            for turn in 0..20 {
-                if turn == at {
-                    if who == 0 { net.restart(1) } else { net.restart_hub() }
-                }
-                net.turn();
-            }
-            net.settle();
+            net.turn_through(20, at, what);
             let drain = net.hub.hub_drain().unwrap();
             assert_eq!(
                 (drain.left, drain.is_done, net.stocks().iter().sum()),
                 (0, true, 400_u64),
-                "kill {who} at {at}"
+                "{what:?} at {at}"
             );
             net.check();
         }

@@ -176,14 +176,7 @@ fn law_3_a_lost_node_that_comes_back_hands_in_its_sales_and_its_rest_is_sold_onc
     let back = net.returns(1);
     assert!(back.iter().all(|row| row.reason.unwrap().to_string().starts_with("it was declared lost")));
     assert!(back.iter().all(|row| row.generation > 4), "raised once more: {back:?}");
-    net.ask(1);
-    net.settle();
-    assert_eq!(net.answers(1), [Sale::Later(LaterReason::Stopping)], "it never sells again");
-    net.leave(1);
-    net.restart(1);
-    net.ask(1);
-    net.settle();
-    assert_eq!(net.answers(1), [Sale::Later(LaterReason::Stopping)], "nor alone after another start");
+    net.check_stopped(1);
     assert_eq!(net.sell_out(0, &sold), 450);
     net.settle();
     let tally = net.audit_from_archives().varieties[&VARIETY.0].clone();
@@ -194,29 +187,15 @@ fn law_3_a_lost_node_that_comes_back_hands_in_its_sales_and_its_rest_is_sold_onc
 #[test]
 fn law_3_a_lost_node_comes_back_through_kills_at_every_step() {
     for at in 0..16 {
-        for who in 0..3 {
+        for what in [Restart(1), RestartHub, Cut(1)] {
             let (mut net, sold) = after_return_and_resale();
             net.lose(1).unwrap();
             net.come_back(1);
-            for turn in 0..24 {
-                if turn == at {
-                    match who {
-                        0 => net.restart(1),
-                        1 => net.restart_hub(),
-                        _ => {
-                            net.hub.handle_cut(net.node(1));
-                            net.sites[1].reconnect();
-                        }
-                    }
-                }
-                net.turn();
-                net.audit_from_archives();
-            }
-            net.settle();
+            net.turn_through(24, at, what);
             assert_eq!(
                 (net.doubts(1, DoubtState::Sold), net.hub.available(VARIETY)),
                 (20, 350),
-                "{who} at {at}"
+                "{what:?} at {at}"
             );
             assert_eq!(net.in_doubt(), 0);
             assert_eq!(net.sell_out(0, &sold), 450);

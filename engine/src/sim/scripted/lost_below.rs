@@ -8,6 +8,8 @@ const SERVER: Marks = (100, 500, 800);
 const CACHE: Marks = (20, 60, 100);
 /// What the server can give up for terminals that wait elsewhere, when its cache has 60.
 const ABOVE_LOW: usize = 340;
+/// What may come between when the cache, site 1, comes back.
+const ANYTHING: [Disturbance; 4] = [Restart(1), Restart(0), RestartHub, Cut(1)];
 
 /// A cache with 60 PINs sold 20 of them, was cut off, and sold 10 more; what was sold, in this order.
 fn cut_off() -> (Net, Vec<PinId>) {
@@ -23,19 +25,6 @@ fn cut_off() -> (Net, Vec<PinId>) {
 impl Net {
     fn lose_with_what_it_had(&mut self, site: usize, pins: u64) {
         assert_eq!(self.lose(site), Ok(Done::Doubts(vec![(VARIETY, pins)])));
-    }
-
-    /// Does this at a site, or at the hub, or to the link of a site.
-    fn disturb(&mut self, what: u32, site: usize) {
-        match what {
-            0 => self.restart(site),
-            1 => self.restart(0),
-            2 => self.restart_hub(),
-            _ => {
-                self.cut(site);
-                self.sites[site].reconnect();
-            }
-        }
     }
 
     fn write_off(&self, site: usize, spans: Option<Vec<Span>>) -> Command {
@@ -104,14 +93,7 @@ fn law_3_a_lost_cache_that_comes_back_hands_in_its_sales_and_the_hub_has_its_res
     net.settle();
     assert_eq!((net.doubts(1, DoubtState::Sold), net.doubts(1, DoubtState::Returned)), (10, 30));
     assert_eq!((net.stock(1), net.stock(0), net.hub.available(VARIETY)), (0, 440, 530));
-    net.ask(1);
-    net.settle();
-    assert_eq!(net.answers(1), [Sale::Later(LaterReason::Stopping)], "it never sells again");
-    net.leave(1);
-    net.restart(1);
-    net.ask(1);
-    net.settle();
-    assert_eq!(net.answers(1), [Sale::Later(LaterReason::Stopping)], "nor alone after another start");
+    net.check_stopped(1);
     net.come_back(1);
     net.settle();
     net.check();
@@ -124,7 +106,7 @@ fn law_3_a_lost_cache_that_comes_back_hands_in_its_sales_and_the_hub_has_its_res
 #[test]
 fn law_3_a_lost_cache_comes_back_through_kills_of_any_end_at_every_step() {
     for at in 0..20 {
-        for what in 0..4 {
+        for what in ANYTHING {
             let (mut net, sold) = cut_off();
             net.lose_with_what_it_had(1, 40);
             let rows: Vec<_> = net.hub.doubts().map(|row| row.span).collect();
@@ -132,15 +114,8 @@ fn law_3_a_lost_cache_comes_back_through_kills_of_any_end_at_every_step() {
             let write_off = net.write_off(1, Some(vec![Span { start: last.end - 5, ..last }]));
             net.try_order(write_off).unwrap();
             net.come_back(1);
-            for turn in 0..30 {
-                if turn == at {
-                    net.disturb(what, 1);
-                }
-                net.turn();
-                net.audit_from_archives();
-            }
-            net.settle();
-            let told = format!("{what} at {at}");
+            net.turn_through(30, at, what);
+            let told = format!("{what:?} at {at}");
             assert_eq!((net.doubts(1, DoubtState::Sold), net.in_doubt()), (10, 0), "{told}");
             assert_eq!((net.stock(1), net.stock(0), net.hub.available(VARIETY)), (0, 440, 525), "{told}");
             let tally = net.audit_from_archives().varieties[&VARIETY.0].clone();
@@ -192,7 +167,7 @@ fn law_1_a_server_that_does_not_know_of_it_goes_on_and_what_it_gave_is_in_doubt_
 #[test]
 fn law_1_a_server_is_lost_after_the_nodes_below_it_and_each_says_what_it_knows_when_it_comes_back() {
     for at in 0..12 {
-        for what in 0..4 {
+        for what in ANYTHING {
             let mut net = Net::tree(&[(None, SERVER), (Some(0), CACHE), (None, (0, 1, 800))], 1_000, 7);
             let mut sold = net.sell(1, 20);
             net.settle();
@@ -208,15 +183,8 @@ fn law_1_a_server_is_lost_after_the_nodes_below_it_and_each_says_what_it_knows_w
             net.lose_with_what_it_had(0, 440);
             assert_eq!(net.in_doubt(), 480);
             net.come_back(0);
-            for turn in 0..20 {
-                if turn == at {
-                    net.disturb(what, 1);
-                }
-                net.turn();
-                net.audit_from_archives();
-            }
-            net.settle();
-            let told = format!("{what} at {at}");
+            net.turn_through(20, at, what);
+            let told = format!("{what:?} at {at}");
             let tally = net.audit_from_archives().varieties[&VARIETY.0].clone();
             assert_eq!((tally.in_doubt, tally.sold), (0, 140), "{told}: {tally:?}");
             // One of it goes to the third, which is below its target.
@@ -237,7 +205,7 @@ fn law_1_holds_when_servers_and_the_nodes_below_them_are_lost_amid_kills_and_cut
         for _ in 0..EVENTS {
             let site = net.dice.below(4) as usize;
             match net.dice.below(40) {
-                0 => net.disturb(0, site),
+                0 => net.restart(site),
                 1 if net.away.is_empty() => net.restart_hub(),
                 2..=4 => net.leave(site),
                 5..=6 => {

@@ -12,7 +12,6 @@ use crate::planted::{self, Fault};
 use crate::pool::Shelf;
 use crate::steward::{Content, Steward, WAITING_MAX, Waiter, Waiting};
 use crate::stock::BLOCK_PINS_MAX;
-use crate::stock::segment::checksum;
 use crate::time::Now;
 use crate::transfer::GiverAction;
 use bytes::Bytes;
@@ -282,19 +281,8 @@ impl<D: Disk> Steward<D> {
         let key = key.expect("it was opened when the segment was");
         // Without a key it could not have connected.
         let child = self.children.by_node.get(&node)?.key.as_ref()?;
-        Some(Offer {
-            stream: fact.stream,
-            number: fact.number,
-            settled_below: fact.settled_below,
-            request,
-            span: fact.span,
-            generation: fact.generation,
-            properties: header.properties,
-            block_count: header.block_count,
-            wrapped_key: child.keys.link().wrap(shelf.block, &key),
-            bytes: records.len() as u32,
-            checksum: checksum(&[records]),
-        })
+        let wrapped_key = child.keys.link().wrap(shelf.block, &key);
+        Some(Offer::new(fact, request, header.properties, header.block_count, wrapped_key, records))
     }
 
     fn chunk_below(

@@ -3,6 +3,7 @@
 use super::pair::End::{Hub, Server};
 use super::pair::Pair;
 use crate::network::{holds, sell};
+use crate::support::ends::Ends;
 use crate::support::nodes::Site;
 use crate::support::scratch;
 

@@ -3,6 +3,7 @@
 use super::pair::End::{Hub, Server};
 use super::pair::{Pair, SERVER};
 use crate::network::{copy, holds, is_reported, sell};
+use crate::support::ends::Ends;
 use crate::support::nodes::Site;
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;

@@ -1,6 +1,7 @@
 //! A hub and one server, each a process of its own.
 
 use crate::network::settle;
+use crate::support::ends::Ends;
 use crate::support::nodes::{Settings, Site, furnish};
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
@@ -48,18 +49,26 @@ impl Pair {
         self.server.as_ref().unwrap()
     }
 
-    pub(super) fn end(&self, end: End) -> &Process {
-        if end == Hub { self.hub() } else { self.server() }
-    }
-
     /// Kills an end, if it runs.
     pub(super) fn kill(&mut self, end: End) {
         let process = if end == Hub { self.hub.take() } else { self.server.take() };
         process.into_iter().for_each(Process::kill);
     }
 
-    /// Starts an end; if it runs, it is killed first.
-    pub(super) fn start(&mut self, end: End) {
+    pub(super) fn settle(&self, sold: &[String]) {
+        settle(self.hub(), &[self.server()], sold);
+    }
+}
+
+impl Ends for Pair {
+    type End = End;
+    const ENDS: [End; 2] = [Hub, Server];
+
+    fn end(&self, end: End) -> &Process {
+        if end == Hub { self.hub() } else { self.server() }
+    }
+
+    fn start(&mut self, end: End) {
         self.kill(end);
         match end {
             Hub => {
@@ -73,8 +82,8 @@ impl Pair {
         }
     }
 
-    pub(super) fn settle(&self, sold: &[String]) {
-        settle(self.hub(), &[self.server()], sold);
+    fn below(&self) -> u32 {
+        self.seller
     }
 }
 

@@ -4,8 +4,9 @@
 use super::pair::End::{self, Hub, Server};
 use super::pair::{Pair, SERVER};
 use crate::network::{holds, is_reported, node, sell, settle};
+use crate::support::ends::{Ends, State, with_either_end};
 use crate::support::nodes::Site;
-use crate::support::process::{PATIENCE, minting};
+use crate::support::process::minting;
 use crate::support::small_disk::SmallDisk;
 use crate::support::{lacking, scratch};
 use engine::admin::{Reply as Answer, Request as Ask};
@@ -13,14 +14,9 @@ use engine::network::Status;
 use engine::stock::segment::HEADER_BYTES;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
-use wire::message::{Attempt, Reply};
-
-/// A state of a transfer: where it is seen, and what is said there.
-type State = (End, &'static str);
 
 /// The states of a transfer to the server that is accepted.
-const DOWN: [State; 9] = [
+const DOWN: [State<End>; 9] = [
     (Hub, "giver RECORDING"),
     (Hub, "giver OUT"),
     (Hub, "giver SETTLING accepted"),
@@ -38,7 +34,7 @@ fn h01_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_a_server_loses_a
     let mut pair = Pair::new(Site::with_holds(scratch.path()), (200_000, 200_000, 200_000), 0);
     pair.start(Server);
     let mut sold = Vec::new();
-    for (round, (state, killed)) in (1..).zip(with_either_end(&DOWN)) {
+    for (round, (state, killed)) in (1..).zip(with_either_end::<Pair>(&DOWN)) {
         // The answer may never come: whoever would give it is killed.
         let mut minting_aside = None;
         pair.kill_in(state, killed, |pair| {
@@ -55,7 +51,7 @@ fn h01_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_a_server_loses_a
 
 #[test]
 fn h04_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_the_hub_loses_and_doubles_nothing() {
-    const STATES: [State; 8] = [
+    const STATES: [State<End>; 8] = [
         (Server, "giver RECORDING"),
         (Server, "giver OUT"),
         (Server, "giver SETTLING accepted"),
@@ -69,7 +65,7 @@ fn h04_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_the_hub_loses_an
     let mut pair = Pair::new(Site::with_holds(scratch.path()), (1, 1000, 2000), 1000);
     pair.start(Server);
     pair.server().wait_for("all of it", |status| holds(status, 1000));
-    for (state, killed) in with_either_end(&STATES) {
+    for (state, killed) in with_either_end::<Pair>(&STATES) {
         let mut draining = None;
         pair.kill_in(state, killed, |pair| draining = Some(pair.hub().ask_aside(drain(true))));
         draining.unwrap().join().unwrap();
@@ -86,8 +82,7 @@ fn law_3_a_kill_of_either_end_in_any_state_of_an_urgent_transfer_loses_and_doubl
     let mut pair = Pair::new(Site::with_holds(scratch.path()), (0, 1, 1), 200);
     pair.start(Server);
     let (mut sold, mut sequence) = (Vec::new(), 0);
-    let serial = |sold: &wire::message::Sold| String::from_utf8_lossy(sold.serial.as_bytes()).into_owned();
-    for (state, killed) in with_either_end(&DOWN) {
+    for (state, killed) in with_either_end::<Pair>(&DOWN) {
         // A kill may leave a PIN behind that came for a vend which had gone: it is sold first.
         pair.server().wait_for("all is reported", is_reported);
         let at_rest = |status: &Status| status.varieties[0].in_transfer == 0;
@@ -97,25 +92,8 @@ fn law_3_a_kill_of_either_end_in_any_state_of_an_urgent_transfer_loses_and_doubl
             pair.server().wait_for("all is reported", is_reported);
         }
         sequence += 1;
-        let mut till = pair.server().till(&pair.key);
-        let mut vend = None;
-        pair.kill_in(state, killed, |_| {
-            vend = Some(std::thread::spawn(move || till.vend(Attempt::First, sequence, (1, 1000), 0)));
-        });
-        // Its server may be gone, or has told it to come back.
-        let mut reply = vend.unwrap().join().unwrap();
-        let by = Instant::now() + PATIENCE;
-        let got = loop {
-            match reply {
-                Ok(Reply::Sold(got)) => break got,
-                Ok(Reply::Later { .. }) | Err(_) => {}
-                other => panic!("{state:?}: {other:?}"),
-            }
-            assert!(Instant::now() < by, "{state:?}: never sold");
-            let mut till = pair.server().till(&pair.key);
-            reply = till.vend(Attempt::Repeat, sequence, (1, 1000), 0);
-        };
-        sold.push(serial(&got));
+        let key = pair.key.clone();
+        sold.push(pair.kill_in_vend(state, killed, &key, sequence));
         pair.hub().audit();
     }
     pair.settle(&sold);
@@ -123,7 +101,7 @@ fn law_3_a_kill_of_either_end_in_any_state_of_an_urgent_transfer_loses_and_doubl
 
 #[test]
 fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_a_full_server_brings_the_stock_back() {
-    const STATES: [State; 5] = [
+    const STATES: [State<End>; 5] = [
         (Server, "taker REFUSING"),
         (Server, "taker RECORDING refused"),
         (Server, "taker REFUSED"),
@@ -140,7 +118,7 @@ fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_a_full_server_brings_
     pair.server().wait_for("the link", |status| status.sellers[0].linked);
     disk.fill();
     pair.hub().mint("v1", 200);
-    for (state, killed) in with_either_end(&STATES) {
+    for (state, killed) in with_either_end::<Pair>(&STATES) {
         // Both rest after a refusal, and none after a start.
         pair.wire.cut();
         pair.start(Hub);
@@ -168,7 +146,7 @@ fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_a_full_server_brings_
 
 #[test]
 fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_the_hub_leaves_the_stock_with_the_server() {
-    const STATES: [State; 5] = [
+    const STATES: [State<End>; 5] = [
         (Hub, "taker REFUSING"),
         (Hub, "taker RECORDING refused"),
         (Hub, "taker REFUSED"),
@@ -187,7 +165,7 @@ fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_the_hub_leaves_the_st
     flip(block);
     pair.start(Hub);
     assert!(matches!(pair.hub().ask(&drain(true)), Answer::Changed { .. }));
-    for (state, killed) in with_either_end(&STATES) {
+    for (state, killed) in with_either_end::<Pair>(&STATES) {
         // What was refused is not offered again before the next start.
         pair.wire.cut();
         pair.start(Hub);
@@ -212,23 +190,6 @@ fn law_3_a_kill_of_either_end_in_any_state_of_a_refusal_by_the_hub_leaves_the_st
 }
 
 impl Pair {
-    /// Stops where a state is seen after `begin`, kills one end there and starts it again.
-    fn kill_in(&mut self, (at, state): State, killed: End, begin: impl FnOnce(&mut Self)) {
-        println!("{state} at the {at:?}: the {killed:?} is killed");
-        self.end(at).hold().stop_at(state);
-        begin(self);
-        assert!(
-            self.end(at).hold().await_stop(),
-            "the {at:?} never said {state}; hub:\n{}\nserver:\n{}",
-            self.hub().said(),
-            self.server().said()
-        );
-        self.start(killed);
-        if at != killed {
-            self.end(at).hold().go_on();
-        }
-    }
-
     /// Waits until the server has gone offline and all its stock is at the hub, and calls it back.
     fn back_from_drain(&self, stock: u64) {
         self.hub().wait_for("the end of the drain", |status| {
@@ -251,10 +212,4 @@ fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     bytes[HEADER_BYTES] ^= 0x40;
     fs::write(path, bytes).unwrap();
-}
-
-/// All states, each with either end to be killed. Every other time it is the server, so that its waits between attempts to
-/// connect do not grow.
-fn with_either_end(states: &[State]) -> impl Iterator<Item = (State, End)> {
-    states.iter().flat_map(|state| [(*state, Hub), (*state, Server)])
 }

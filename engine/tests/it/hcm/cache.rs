@@ -1,19 +1,20 @@
 //! Host connection managers that cache: sellers whose stock comes from a server. Hub, server and manager are processes of their
 //! own.
 
-use crate::network::{holds, is_reported, node, sell};
+use crate::network::{holds, is_reported, node, sell, settle};
+use crate::support::ends::{Ends, State, with_either_end};
 use crate::support::nodes::{Settings, Site, furnish};
-use crate::support::process::{PATIENCE, Process, minting};
+use crate::support::process::{Process, minting};
 use crate::support::proxy::Proxy;
 use crate::support::scratch;
+use crate::support::till::serial;
 pub(super) use End::{Cache, Server};
 use engine::admin::{KeyRow, Reply as Answer, Request as Ask};
 use engine::network::Status;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
-use wire::message::{Attempt, Reply};
+use std::time::Duration;
+use wire::message::Attempt;
 
 /// A hub, a server below it, and a cache below that. Server and cache can be killed and started again.
 pub(super) struct Tree {
@@ -64,17 +65,30 @@ impl Tree {
         self.cache.as_ref().unwrap()
     }
 
-    pub(super) fn end(&self, end: End) -> &Process {
-        if end == Server { self.server() } else { self.cache() }
-    }
-
     pub(super) fn kill(&mut self, end: End) {
         let process = if end == Server { self.server.take() } else { self.cache.take() };
         process.into_iter().for_each(Process::kill);
     }
 
-    /// Starts an end; if it runs, it is killed first.
-    pub(super) fn start(&mut self, end: End) {
+    fn vend(&self, sequence: u64) -> String {
+        sell(self.cache(), &self.key, sequence, 1)
+    }
+
+    /// Law 1, and that each serial was sold once, by the books of the whole network.
+    fn settle(&self, sold: &[String]) {
+        settle(&self.hub, &[self.cache(), self.server()], sold);
+    }
+}
+
+impl Ends for Tree {
+    type End = End;
+    const ENDS: [End; 2] = [Server, Cache];
+
+    fn end(&self, end: End) -> &Process {
+        if end == Server { self.server() } else { self.cache() }
+    }
+
+    fn start(&mut self, end: End) {
         self.kill(end);
         match end {
             Server => {
@@ -89,55 +103,17 @@ impl Tree {
         }
     }
 
-    fn vend(&self, sequence: u64) -> String {
-        sell(self.cache(), &self.key, sequence, 1)
-    }
-
-    /// Law 1, and that each serial was sold once, by the books of the whole network.
-    fn settle(&self, sold: &[String]) {
-        self.cache().wait_for("its sales at the hub", is_reported);
-        self.server().wait_for("its journal at the hub", is_reported);
-        let sold_of = |status: &Status| status.varieties.iter().map(|variety| variety.sold).sum::<u64>();
-        self.hub.wait_for("the sales of all", |status| sold_of(status) == sold.len() as u64);
-        self.hub.audit();
-        for variety in &self.hub.status().varieties {
-            let sum =
-                variety.hub + variety.in_transfer + variety.at_seller + variety.sold + variety.withdrawn;
-            assert_eq!(sum, variety.received, "{variety:?}");
-        }
-        let distinct: BTreeSet<_> = sold.iter().collect();
-        assert_eq!(distinct.len(), sold.len(), "a serial was sold twice");
-    }
-
-    /// Stops where a state is seen after `begin`, kills one end there and starts it again.
-    fn kill_in(&mut self, (at, state): State, killed: End, begin: impl FnOnce(&mut Self)) {
-        let state = state.replace("CACHE", &self.sellers[1].to_string());
-        println!("{state} at the {at:?}: the {killed:?} is killed");
-        self.end(at).hold().stop_at(&state);
-        begin(self);
-        let got_there = self.end(at).hold().await_stop();
-        assert!(
-            got_there,
-            "the {at:?} never said {state}; server:\n{}\ncache:\n{}",
-            self.server().said(),
-            self.cache().said()
-        );
-        self.start(killed);
-        if at != killed {
-            self.end(at).hold().go_on();
-        }
+    fn below(&self) -> u32 {
+        self.sellers[1]
     }
 }
 
-/// A state of a transfer: where it is seen, and what is said there. `CACHE` stands for the cache's number.
-type State = (End, &'static str);
-
 /// The states of a transfer from the server to the cache that is accepted.
-const DOWN: [State; 9] = [
-    (Server, "giver RECORDING: node CACHE,"),
-    (Server, "giver OUT: node CACHE,"),
-    (Server, "giver SETTLING accepted: node CACHE,"),
-    (Server, "giver ACCEPTED: node CACHE,"),
+const DOWN: [State<End>; 9] = [
+    (Server, "giver RECORDING: node NODE,"),
+    (Server, "giver OUT: node NODE,"),
+    (Server, "giver SETTLING accepted: node NODE,"),
+    (Server, "giver ACCEPTED: node NODE,"),
     (Cache, "taker FILLING"),
     (Cache, "taker WRITING"),
     (Cache, "taker WRITTEN"),
@@ -146,20 +122,16 @@ const DOWN: [State; 9] = [
 ];
 
 /// The states of a transfer back from the cache.
-const UP: [State; 8] = [
+const UP: [State<End>; 8] = [
     (Cache, "giver RECORDING"),
     (Cache, "giver OUT"),
     (Cache, "giver SETTLING accepted"),
     (Cache, "giver ACCEPTED"),
-    (Server, "taker WRITING: node CACHE,"),
-    (Server, "taker WRITTEN: node CACHE,"),
-    (Server, "taker RECORDING accepted: node CACHE,"),
-    (Server, "taker RECEIVED: node CACHE,"),
+    (Server, "taker WRITING: node NODE,"),
+    (Server, "taker WRITTEN: node NODE,"),
+    (Server, "taker RECORDING accepted: node NODE,"),
+    (Server, "taker RECEIVED: node NODE,"),
 ];
-
-fn with_either_end(states: &[State]) -> impl Iterator<Item = (State, End)> {
-    states.iter().flat_map(|state| [(*state, Server), (*state, Cache)])
-}
 
 fn drain(node: &str, on: bool) -> Ask {
     Ask::Drain { node: node.to_owned(), on }
@@ -227,11 +199,10 @@ fn m04_a_cache_sells_without_its_server_and_a_kill_loses_and_doubles_nothing() {
     tree.start(Cache);
     let _ = vend.join().unwrap();
     let mut till = tree.cache().till(&tree.key);
-    let text = |serial: &wire::message::Serial| String::from_utf8_lossy(serial.as_bytes()).into_owned();
     // What was answered for is answered alike, and what was not is sold now or then.
     let again = till.sell(Attempt::Repeat, 20, product).unwrap();
-    assert_eq!(text(&again.serial), sold[19]);
-    sold.push(text(&till.sell(Attempt::Repeat, 21, product).unwrap().serial));
+    assert_eq!(serial(&again), sold[19]);
+    sold.push(serial(&till.sell(Attempt::Repeat, 21, product).unwrap()));
     drop(till);
     sold.extend((22..=41).map(|sequence| tree.vend(sequence)));
     // The other variety is there, too.
@@ -269,7 +240,7 @@ fn m04_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_to_a_cache_loses_an
     let levels = [NOTHING, (200_000, 200_000, 200_000)];
     let mut tree = Tree::new(Site::with_holds(scratch.path()), levels, 1, 0);
     let mut sold = Vec::new();
-    for (round, (state, killed)) in (1..).zip(with_either_end(&DOWN)) {
+    for (round, (state, killed)) in (1..).zip(with_either_end::<Tree>(&DOWN)) {
         let mut minting_aside = None;
         tree.kill_in(state, killed, |tree| minting_aside = Some(tree.hub.ask_aside(minting("v1", 100))));
         minting_aside.unwrap().join().unwrap();
@@ -286,7 +257,7 @@ fn m05_law_3_a_kill_of_either_end_in_any_state_of_an_urgent_transfer_to_a_cache_
     let scratch = scratch();
     let mut tree = Tree::new(Site::with_holds(scratch.path()), [NOTHING, NOTHING], 1, 200);
     let (mut sold, mut sequence) = (Vec::new(), 0);
-    for (state, killed) in with_either_end(&DOWN) {
+    for (state, killed) in with_either_end::<Tree>(&DOWN) {
         // A kill may leave a PIN behind that came for a vend which had gone: it is sold first.
         loop {
             tree.cache().wait_for("all is reported", is_reported);
@@ -300,24 +271,8 @@ fn m05_law_3_a_kill_of_either_end_in_any_state_of_an_urgent_transfer_to_a_cache_
             sold.push(tree.vend(sequence));
         }
         sequence += 1;
-        let mut till = tree.cache().till(&tree.key);
-        let mut vend = None;
-        tree.kill_in(state, killed, |_| {
-            vend = Some(std::thread::spawn(move || till.vend(Attempt::First, sequence, (1, 1000), 0)));
-        });
-        let mut reply = vend.unwrap().join().unwrap();
-        let by = Instant::now() + PATIENCE;
-        let got = loop {
-            match reply {
-                Ok(Reply::Sold(got)) => break got,
-                Ok(Reply::Later { .. }) | Err(_) => {}
-                other => panic!("{state:?}: {other:?}"),
-            }
-            assert!(Instant::now() < by, "{state:?}: never sold");
-            let mut till = tree.cache().till(&tree.key);
-            reply = till.vend(Attempt::Repeat, sequence, (1, 1000), 0);
-        };
-        sold.push(String::from_utf8_lossy(got.serial.as_bytes()).into_owned());
+        let key = tree.key.clone();
+        sold.push(tree.kill_in_vend(state, killed, &key, sequence));
         tree.hub.audit();
     }
     tree.settle(&sold);
@@ -334,7 +289,7 @@ fn m04_law_3_a_kill_of_either_end_in_any_state_of_a_transfer_back_from_a_cache_l
             .wait_for("its stock", |status| holds(status, 100) && status.varieties[0].at_seller == 100);
     };
     at_rest(&tree);
-    for (state, killed) in with_either_end(&UP) {
+    for (state, killed) in with_either_end::<Tree>(&UP) {
         let mut draining = None;
         tree.kill_in(state, killed, |tree| {
             draining = Some(tree.hub.ask_aside(drain("cache", true)));

@@ -3,6 +3,7 @@
 use super::cache::{Cache, Server, Tree};
 use super::relay::OF;
 use crate::network::{holds, is_reported};
+use crate::support::ends::Ends;
 use crate::support::load::{Load, check_books, check_live};
 use crate::support::nodes::Site;
 use crate::support::process::SMALL_SEGMENT_BYTES;

@@ -1,17 +1,16 @@
 //! Caches that are declared lost, and servers after them. Hub, server and cache are processes of their own.
 
-use crate::network::{holds, is_reported, node, sell};
+use crate::network::{holds, is_reported, node, sell, sell_out};
 use crate::support::command::{Said, pinwheel};
-use crate::support::nodes::{Settings, Site, furnish};
-use crate::support::process::{PATIENCE, Process};
+use crate::support::nodes::{Settings, Site};
+use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::scratch;
 use engine::admin::KeyRow;
 use engine::network::{Status, VarietyStatus};
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
-use wire::message::{Attempt, DeclineReason, LaterReason, Reply};
+use wire::message::{Attempt, LaterReason, Reply};
 
 /// A hub, a server with a cache, and a cache that has reported 20 sales, sold 15 more while nobody could reach it, and was killed.
 struct Case {
@@ -36,10 +35,7 @@ impl Case {
     fn begin() -> Self {
         let scratch = scratch();
         let site = Site::new(scratch.path());
-        let hub = site.hub();
-        furnish(&hub, 1);
-        let keys = hub.add_terminals(3);
-        hub.mint("v1", RECEIVED as u32);
+        let (hub, keys) = site.furnished_hub(3, RECEIVED as u32);
         site.admit(&hub, "server");
         let cache = site.admit_below(&hub, "cache", "server");
         site.admit(&hub, "other");
@@ -102,26 +98,7 @@ impl Case {
     /// Another server sells all it can get; no serial came before.
     fn sell_out(&mut self) -> u64 {
         let other = self.site().server("other", self.hub.address, &settings((100, 300, 600)));
-        let mut till = other.till(&self.keys[2]);
-        let (mut sequence, mut attempt, before) = (0, Attempt::First, self.sold.len());
-        let by = Instant::now() + PATIENCE;
-        loop {
-            assert!(Instant::now() < by, "it sells for ever");
-            sequence += u64::from(attempt == Attempt::First);
-            match till.vend(attempt, sequence, (1, 1000), u64::from(sequence > 1)).unwrap() {
-                Reply::Sold(sold) => {
-                    self.sold.push(String::from_utf8_lossy(sold.serial.as_bytes()).into_owned());
-                    attempt = Attempt::First;
-                }
-                Reply::Declined { reason: DeclineReason::OutOfStock, .. } => break,
-                Reply::Later { .. } => attempt = Attempt::Repeat,
-                reply => panic!("{reply:?}"),
-            }
-        }
-        other.wait_for("its sales at the hub", is_reported);
-        let distinct: BTreeSet<_> = self.sold.iter().collect();
-        assert_eq!(distinct.len(), self.sold.len(), "law 1: a serial was sold twice");
-        (self.sold.len() - before) as u64
+        sell_out(&other, &self.keys[2], &mut self.sold)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A real network in a process of its own, and tills that talk to it byte by byte.
 
 pub(crate) mod command;
+pub(crate) mod ends;
 pub(crate) mod hold;
 pub(crate) mod load;
 pub(crate) mod manager;

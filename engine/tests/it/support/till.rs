@@ -216,6 +216,11 @@ impl Till {
     }
 }
 
+/// What a receipt shows of a PIN besides it.
+pub(crate) fn serial(sold: &Sold) -> String {
+    String::from_utf8_lossy(sold.serial.as_bytes()).into_owned()
+}
+
 fn more(stream: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
     let mut chunk = [0; 4096];
     match stream.read(&mut chunk)? {
