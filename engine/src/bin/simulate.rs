@@ -241,5 +241,5 @@ fn catch(options: &Options, fault: Fault, explains: bool) -> Result<(), String> 
 }
 
 /// By so many runs every planted mistake has to be caught.
-const PLANTED_RUNS_MAX: u64 = 60;
+const PLANTED_RUNS_MAX: u64 = 300;
 const SHRINK_RUNS_MAX: u32 = 600;

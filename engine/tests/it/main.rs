@@ -15,8 +15,6 @@ mod lifecycle;
 mod lost;
 mod network;
 mod orders;
-#[cfg(feature = "planted")]
-mod planted;
 mod pool;
 mod refill;
 mod roaming;

@@ -86,8 +86,15 @@ impl Meddler for Planted {
     }
 }
 
-/// Runs against a network that does wrong at its `at`th sale.
+/// Runs against a network that does wrong at its `at`th sale: longer, where the machine is too busy to come to that sale.
 fn run(fault: Option<Fault>, at: u64, more: &[&str]) -> (Option<i32>, Value) {
+    let runs = ["500ms", "2s", "8s"].map(|duration| move || run_for(duration, fault, at, more));
+    let had_its_moment = |(code, result, left): (_, _, u64)| (left == 0).then_some((code, result));
+    runs.into_iter().find_map(|run| had_its_moment(run())).expect("the fault has its moment")
+}
+
+/// How it ended, what it found, and how many sales were left to the wrong one.
+fn run_for(duration: &str, fault: Option<Fault>, at: u64, more: &[&str]) -> (Option<i32>, Value, u64) {
     let folder = tempfile::tempdir().unwrap();
     let left = Arc::new(AtomicU64::new(at));
     let planted = |fault, left: &Arc<AtomicU64>| Planted {
@@ -103,7 +110,7 @@ fn run(fault: Option<Fault>, at: u64, more: &[&str]) -> (Option<i32>, Value) {
     };
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         // A fast machine may sell all there is in that time.
-        .args(["run", "--quiet", "--json", "--duration", "500ms", "--until-empty"])
+        .args(["run", "--quiet", "--json", "--duration", duration, "--until-empty"])
         .args(["--target", &live.address.to_string()])
         .arg("--terminals")
         .arg(&live.terminals)
@@ -115,8 +122,7 @@ fn run(fault: Option<Fault>, at: u64, more: &[&str]) -> (Option<i32>, Value) {
         .output()
         .unwrap();
     let result = result(&output);
-    assert!(fault.is_none() || left.load(Relaxed) == 0, "the fault had its moment: {result}");
-    (output.status.code(), result)
+    (output.status.code(), result, left.load(Relaxed))
 }
 
 fn is_found(fault: Fault, words: &[&str]) {

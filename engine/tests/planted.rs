@@ -29,8 +29,8 @@ fn a_run_that_shows_a_mistake_is_made_smaller_and_still_shows_it() {
     }
 }
 
-/// The first of sixty runs that a mistake breaks.
+/// The first of three hundred runs that a mistake breaks.
 fn catch(fault: Fault) -> Option<Box<Failure>> {
     let plan = |seed| Plan { planted: Some(fault), ..Plan::of(seed) };
-    (1..=60).find_map(|seed| attempt(&plan(seed), &mut Trace::default()).err())
+    (1..=300).find_map(|seed| attempt(&plan(seed), &mut Trace::default()).err())
 }
