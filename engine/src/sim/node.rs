@@ -474,7 +474,10 @@ impl Node {
     }
 
     /// Does what the steward says, in order, and takes its records to the journal's queue.
-    fn act(&mut self, now: &Now) -> Result<(), NodeStop> {
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn act(&mut self, now: &Now) -> Result<(), NodeStop> {
         while let Some(action) = self.steward.poll_action() {
             match action {
                 StewardAction::Send(message) => {

@@ -146,6 +146,11 @@ impl World<'_> {
             self.tell_upper(at);
             self.tell_lower(at);
             self.sites[at].node.handle_reconnected();
+            let now = self.now_at(at);
+            if let Err(stop) = self.sites[at].node.act(&now) {
+                self.stopped(at, &stop);
+                continue;
+            }
             let Some(hello) = self.sites[at].node.to_hub.pop_front() else { continue };
             let ToHub::Hello { hub_epoch, journal_from, .. } = hello else { continue };
             self.sites[at].node.handle_unlinked();
