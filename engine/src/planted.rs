@@ -48,6 +48,8 @@ faults! {
     SellVoided = "sell-voided", "A voided PIN returns to sale.";
     AnswerAnotherTerminal = "answer-another-terminal", "A PIN goes to another terminal that waits for one.";
     ReallocateUnreachable = "reallocate-unreachable", "The hub gives out again what a node holds that it cannot reach.";
+    ForgetLeft = "forget-left", "A node that has left answers as before when it is started again.";
+    TrustOldHub = "trust-old-hub", "A hub goes on although a node knows more of it than it does itself.";
     TwoClaimants = "two-claimants", "A range is handed to two workers.";
 }
 

@@ -11,13 +11,22 @@ fn every_planted_mistake_is_caught() {
 }
 
 #[test]
-fn a_failing_run_is_made_smaller_and_still_fails() {
-    let failure = catch(Fault::TwoClaimants).expect("a range with two claimants is caught");
-    let (law, plan) = (failure.law, failure.plan.clone());
-    let smaller = shrink(*failure, 40, |_| ());
-    assert!(smaller.law == law && smaller.plan.steps < plan.steps, "{} after {plan}", smaller.plan);
-    let again = attempt(&smaller.plan, &mut Trace::default()).expect_err("it fails again");
-    assert_eq!((again.step, again.what), (smaller.step, smaller.what));
+fn a_run_that_shows_a_mistake_is_made_smaller_and_still_shows_it() {
+    for fault in [Fault::TwoClaimants, Fault::ForgetWindows, Fault::SellVoided] {
+        let failure = catch(fault).expect("it is caught");
+        let (law, plan) = (failure.law, failure.plan.clone());
+        let smaller = shrink(*failure, 60, |_| ());
+        let told = format!("{fault}: {} after {plan}", smaller.plan);
+        let kinds = |plan: &Plan| plan.kinds.iter().count();
+        assert!(smaller.law == law && smaller.plan.steps < plan.steps, "{told}");
+        assert!(kinds(&smaller.plan) * 2 < kinds(&plan), "{told}");
+        assert_eq!(smaller.plan.planted, Some(fault), "{told}");
+        let again = attempt(&smaller.plan, &mut Trace::default()).expect_err("it fails again");
+        assert_eq!((again.step, again.what), (smaller.step, smaller.what), "{told}");
+        // And it is the mistake that the smaller run shows.
+        let right = Plan { planted: None, ..smaller.plan };
+        assert!(attempt(&right, &mut Trace::default()).is_ok(), "{told}");
+    }
 }
 
 /// The first of three hundred runs that a mistake breaks.

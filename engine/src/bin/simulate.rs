@@ -62,6 +62,12 @@ struct Options {
     /// Whether nodes hold little.
     #[arg(long)]
     scarce: Option<bool>,
+    /// Relays.
+    #[arg(long)]
+    relays: Option<u32>,
+    /// Whether one variety comes by thousands.
+    #[arg(long)]
+    bulk: Option<bool>,
     /// The kinds of faults, with commas between them.
     #[arg(long)]
     kinds: Option<Kinds>,
@@ -117,6 +123,8 @@ impl Options {
             rarity: self.rarity.unwrap_or(drawn.rarity).max(1),
             stock: self.stock.unwrap_or(drawn.stock).max(1),
             scarce: self.scarce.unwrap_or(drawn.scarce),
+            relays: self.relays.unwrap_or(drawn.relays),
+            bulk: self.bulk.unwrap_or(drawn.bulk),
             kinds: self.kinds.unwrap_or(drawn.kinds),
             only: only.transpose()?,
             planted: None,

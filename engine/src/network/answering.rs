@@ -1,13 +1,12 @@
 //! The thread that answers for sellers that are lost or have left: it reads their archives, which takes its time.
 
 use super::hub::HubHandle;
-use super::office::{NotDone, SequenceAnswer};
+use super::office::{NotDone, SequenceAnswer, is_pin_due};
 use super::{Failure, Office, spawn};
 use crate::ids::SellerId;
 use crate::link::{Asked, Told};
 use crossbeam::channel::Receiver;
 use std::thread::JoinHandle;
-use wire::message::{SequenceState, SettleAction};
 
 /// A question of a node's about a sequence of such a seller.
 pub(super) struct ArchiveQuestion {
@@ -43,8 +42,7 @@ pub(super) fn start(
 
 /// Adds the PIN, if it was sold and not voided, and is asked for.
 fn with_pin(office: &Office, seller: SellerId, asked: &Asked, told: Told) -> Result<Told, NotDone> {
-    let was_sold = matches!(told.state, SequenceState::Sold | SequenceState::Confirmed);
-    if !was_sold || asked.action != SettleAction::Pin {
+    if !is_pin_due(&told, asked) {
         return Ok(told);
     }
     Ok(Told { sealed: office.sold_again(seller, asked, told.reference)?, ..told })

@@ -37,6 +37,7 @@ pub use office::{
     NodeStatus, NotDone, Office, PinsOf, SellerStatus, SellerStockStatus, SequenceAnswer, Status,
     StockStatus, VarietyStatus, WaitingStatus, Which,
 };
+pub(crate) use office::{is_pin_due, sold_again};
 pub use relay_node::{RelayDesk, RelayNode, RelayNodeOptions, RelayStatus};
 
 use crate::commit::Wake;

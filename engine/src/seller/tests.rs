@@ -1,6 +1,6 @@
 //! One worker's sales, request by request.
 
-use super::{Asker, Library, Replies, SaleTally, Sealed, Seller, Windows};
+use super::{Asker, Library, Replies, SaleTally, Sealed, Seller, Service, Windows};
 use crate::disk::heap::HeapDisk;
 use crate::ids::{BlockId, KeyEpoch, PinId, SellerId, TerminalId, VarietyId};
 use crate::journal::{Journal, JournalOptions, Position, Record, Space};
@@ -488,6 +488,28 @@ fn s02_what_a_session_asked_is_forgotten_with_it_and_its_own_seller_is_no_other(
     till.seller.handle_closed(1);
     till.seller.handle_told(question.number, &Told::IN_DOUBT, &mut till.said);
     assert!(till.said.0.is_empty() && till.seller.next_timeout().is_none());
+}
+
+#[test]
+fn law_4_a_seller_that_has_left_calls_nothing_open_that_the_hub_may_have_blocked() {
+    let mut till = Till::with_stock(1, 5);
+    let pin = till.sell(1);
+    let login = |till: &mut Till| {
+        let mut login = Login::EMPTY;
+        (login.unresolved[0], login.unresolved[1], login.count) = ((SellerId(7), 1), (SellerId(7), 2), 2);
+        let Reply::Resolved(resolved) = till.ask(Request::Login(Box::new(login))) else { panic!("no login") };
+        resolved.list().iter().map(|outcome| (outcome.state, outcome.reference)).collect::<Vec<_>>()
+    };
+    let sold = (SequenceState::Sold, pin.0);
+    assert_eq!(login(&mut till), [sold, (SequenceState::Open, 0)]);
+    till.seller.handle_service(Service::Closed, &mut till.said);
+    assert_eq!(login(&mut till), [sold, (SequenceState::InDoubt, 0)]);
+    assert_eq!(till.state(Request::Status { sequence: 1 }), SequenceState::Sold);
+    assert_eq!(later(till.ask(Request::Status { sequence: 2 })), LaterReason::Stopping);
+    assert_eq!(later(till.vend(Attempt::Repeat, 2, 500, 0)), LaterReason::Stopping);
+    // Until the hub says that it is not gone.
+    till.seller.handle_service(Service::Open, &mut till.said);
+    assert_eq!(login(&mut till), [sold, (SequenceState::Open, 0)]);
 }
 
 #[test]

@@ -3,15 +3,15 @@
 
 use super::broken::{Concerned, broken};
 use super::node::{Claim, Node};
-use super::office::read_archived;
+use super::office::{hub_keys, read_archived};
 use super::oracle::{Oracle, Sequence};
 use super::world::World;
 use crate::hub::books::{Fate, Place};
-use crate::ids::SellerId;
-use crate::journal::record::VendName;
+use crate::ids::{PinId, SellerId};
 use crate::ledger::{Bookkeeper, facts};
-use crate::link::{ToHub, ToNode, Told};
-use crate::network::SequenceAnswer;
+use crate::link::{Asked, ToHub, ToNode, Told};
+use crate::network::{SequenceAnswer, is_pin_due, sold_again};
+use crate::registry::Terminal;
 use crate::seller::Asker;
 use std::sync::Arc;
 use wire::message::Reply;
@@ -131,13 +131,14 @@ impl World<'_> {
         self.oracle.check_books(site.seller, |vend| books.find(vend));
     }
 
-    /// The hub's answer for a seller that is lost, from its archive.
-    pub(super) fn answer_for(&self, seller: SellerId, vend: VendName) -> Told {
+    /// The hub's answer for a seller that is lost or has left, from its archive; with the PIN, if that is asked for.
+    pub(super) fn answer_for(&self, seller: SellerId, asked: &Asked) -> Told {
         let mut answer = match self.hub.fate(seller) {
             Some(Fate::Closed { .. }) => SequenceAnswer::NeverSold,
             Some(Fate::Lost { .. }) => SequenceAnswer::Unsettled,
             _ => SequenceAnswer::AskSeller,
         };
+        let vend = asked.vend;
         let named = (vend.terminal.0, vend.key_epoch.0, vend.sequence);
         read_archived(&self.hub, &self.hub_disk, seller, |record| {
             facts(record, |fact| {
@@ -146,7 +147,20 @@ impl World<'_> {
                 }
             });
         });
-        answer.told()
+        let told = answer.told();
+        if !is_pin_due(&told, asked) {
+            return told;
+        }
+        let (registry, keys) = (self.hub.registry(), hub_keys());
+        let sealed = sold_again(seller, asked, told.reference, registry, &*self.hub_disk, &keys);
+        let has_key = |terminal: &Terminal| terminal.key_epoch == vend.key_epoch;
+        // Files of blocks do not decay here.
+        if sealed.is_none() && registry.terminal(vend.terminal).is_some_and(has_key) {
+            let sequence = Sequence { seller, vend };
+            let what = format!("the hub does not give the PIN of {sequence:?}, which was sold");
+            broken(4, what, Concerned::sale(sequence, PinId(told.reference)));
+        }
+        Told { sealed, ..told }
     }
 }
 

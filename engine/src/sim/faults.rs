@@ -46,7 +46,10 @@ kinds! {
     Stall = "stall", 5, "One direction of a link stands still until it moves again or the link is cut.";
     Slow = "slow", 4, "A link is slow for a while.";
     Reconnect = "reconnect", 40, "A terminal connects anew.";
-    RelayDies = "relay-dies", 2, "Many terminals of a node connect anew at once, as when what carried them died.";
+    RelayDies = "relay-dies", 4, "A relay's process ends; what it had said may arrive late.";
+    RelayCut = "relay-cut", 4, "A relay's connections with its server are cut.";
+    RelayPause = "relay-pause", 4, "A relay stands still for a while.";
+    RelayRenew = "relay-renew", 3, "A relay goes to another server, with all its terminals.";
     Roam = "roam", 12, "A terminal goes to another seller.";
     Wipe = "wipe", 4, "A terminal loses its storage.";
     Rekey = "rekey", 2, "A terminal gets a new key.";
@@ -64,8 +67,11 @@ kinds! {
     DrainHub = "drain-hub", 3, "The hub goes offline.";
     UndrainHub = "undrain-hub", 10, "The hub comes back.";
     Marks = "marks", 3, "A node is started with other marks, so that stock is called back or sent.";
-    Lose = "lose", 1, "A node that cannot be reached is declared lost, and comes back later.";
-    OldCopy = "old-copy", 1, "A node is started on an old copy of its disk; it is found out at its first contact.";
+    Lose = "lose", 3, "A node that cannot be reached is declared lost; at times it comes back later.";
+    WriteOff = "write-off", 2, "Of what is in doubt at lost nodes something is written off.";
+    Leave = "leave", 4, "A node drains, stops when it has nothing left, and its record is closed.";
+    OldCopy = "old-copy", 2, "A node is started on an old copy of its disk; it is found out at its first contact.";
+    OldHub = "old-hub", 2, "The hub is started on an old copy; it is found out at the first contact with who knows more.";
     Deliver = "deliver", 2, "More PINs arrive.";
     Audit = "audit", 3, "Law 1 is audited while everything runs.";
 }
@@ -78,7 +84,7 @@ impl Kinds {
     /// Every kind.
     #[must_use]
     pub fn all() -> Self {
-        Kind::ALL.iter().fold(Self(0), |kinds, kind| kinds.with(*kind))
+        Kind::ALL.iter().copied().collect()
     }
 
     /// Whether a kind is in it.
@@ -99,6 +105,12 @@ impl Kinds {
 
     fn with(self, kind: Kind) -> Self {
         Self(self.0 | 1 << kind as u64)
+    }
+}
+
+impl FromIterator<Kind> for Kinds {
+    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
+        kinds.into_iter().fold(Self(0), Self::with)
     }
 }
 

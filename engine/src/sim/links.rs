@@ -81,13 +81,29 @@ impl World<'_> {
         }
     }
 
+    /// The same with those of all nodes below it, as when its process ends; it hears nothing more.
+    pub(super) fn cut_all(&mut self, at: usize) {
+        self.cut(at);
+        self.links[at].lower_knows = true;
+        for below in
+            (0..self.sites.len()).filter(|below| self.parents[*below] == Some(at)).collect::<Vec<_>>()
+        {
+            self.cut(below);
+            self.links[below].upper_knows = true;
+        }
+    }
+
     fn connect(&mut self, at: usize) -> bool {
         let seller = self.sites[at].seller;
         let is_there = match self.parents[at] {
-            Some(parent) => self.sites[parent].node.knows_child(seller),
+            Some(parent) => !self.is_down[parent] && self.sites[parent].node.knows_child(seller),
             None => self.hub_is_up(),
         };
-        if !is_there || self.step < self.links[at].parted_until {
+        if !is_there
+            || self.is_down[at]
+            || self.lost_for_ever.contains(&at)
+            || self.step < self.links[at].parted_until
+        {
             return false;
         }
         // A new connection of a node ends the one before.
@@ -200,17 +216,20 @@ impl World<'_> {
                 self.sites[below].to_node.push_back(message);
             }
         }
-        let Self { sites, .. } = self;
-        let node = &mut sites[at].node;
+        let node = &mut self.sites[at].node;
         if let Some((child, why)) = node.closed.pop() {
-            let what = format!("node {} closes the link of node {}: {why}", sites[at].seller.0, child.0);
+            let below = self.at_seller(child).expect("a server knows no other");
+            if self.closed.contains(&below) {
+                return self.send_closed_away(below);
+            }
+            let what = format!("node {} closes the link of node {}: {why}", self.sites[at].seller.0, child.0);
             broken(3, what, Concerned::default());
         }
-        if let Some(why) = node.hangs_up.take() {
-            let what = format!("node {} closes its link: {why}", sites[at].seller.0);
+        let site = &mut self.sites[at];
+        if let Some(why) = site.node.hangs_up.take() {
+            let what = format!("node {} closes its link: {why}", site.seller.0);
             broken(3, what, Concerned::default());
         }
-        let site = &sites[at];
         if site.node.to_hub.len().max(site.to_node.len()) > QUEUE_MAX {
             broken(
                 9,

@@ -4,11 +4,10 @@ use super::broken::{Concerned, broken};
 use super::dice::Dice;
 use super::faults::Kind;
 use super::node::{Node, NodeStop};
-use super::office::{archived, make};
+use super::office::make;
 use super::trace::Subject;
 use super::world::{MAX_SKEW_MS, Till, World, asker, marks};
-use crate::hub::{Command, Done, Spent};
-use crate::link::ToNode;
+use crate::hub::{Command, Done};
 use crate::policy::Levels;
 use crate::registry::State;
 use std::sync::Arc;
@@ -31,7 +30,8 @@ impl World<'_> {
             Kind::Cut => self.cut_link(at, dice),
             Kind::Partition => {
                 self.cut_link(at, dice);
-                self.links[at].parted_until = self.step + dice.below(3_000);
+                let link = &mut self.links[at];
+                link.parted_until = link.parted_until.max(self.step + dice.below(3_000));
             }
             Kind::Stall => {
                 let until = self.step + dice.below(1_500);
@@ -39,11 +39,10 @@ impl World<'_> {
             }
             Kind::Slow => self.links[at].slow_until = self.step + dice.below(3_000),
             Kind::Reconnect => self.reconnect(till),
-            Kind::RelayDies => {
-                for till in 0..self.terminals.len() {
-                    if self.terminals[till].site == at && dice.one_in(2) {
-                        self.reconnect(till);
-                    }
+            Kind::RelayDies | Kind::RelayCut | Kind::RelayPause | Kind::RelayRenew => {
+                let relays = self.relays.len() as u64;
+                if relays > 0 {
+                    self.strike_relay(kind, dice.below(relays) as usize, dice);
                 }
             }
             Kind::Roam => self.roam(till, at),
@@ -97,7 +96,7 @@ impl World<'_> {
             Kind::Activate => self.set_dealer(State::Active, dice),
             Kind::Drain => {
                 let node = self.sites[at].seller;
-                if !self.lost.contains(&at) {
+                if self.is_member(at) {
                     let on = self.hub.node_drain(node).is_none();
                     self.order(Command::Drain { node, on }, dice);
                 }
@@ -105,8 +104,16 @@ impl World<'_> {
             Kind::DrainHub => _ = self.order(Command::DrainHub { on: true }, dice),
             Kind::UndrainHub => _ = self.order(Command::DrainHub { on: false }, dice),
             Kind::Marks => self.other_marks(at, dice),
-            Kind::Lose => self.lose_node(at, dice),
+            Kind::Lose => self.begin_to_lose(at, dice),
+            Kind::WriteOff => {
+                // Whichever there is.
+                if let Some(&at) = self.lost.get(dice.below(self.lost.len() as u64) as usize) {
+                    self.write_off(at, dice);
+                }
+            }
+            Kind::Leave => self.begin_to_leave(at, dice),
             Kind::OldCopy => self.start_old_copy(at, dice),
+            Kind::OldHub => self.start_old_hub(dice),
             Kind::Deliver => self.deliver_more(dice),
             Kind::Audit => self.audit_while_running(dice),
         }
@@ -124,22 +131,17 @@ impl World<'_> {
     /// Whatever was a node's process is gone, with all its connections; another one starts on its disk.
     pub(super) fn start_node(&mut self, at: usize) {
         self.crashes += 1;
-        self.cut(at);
-        self.links[at].lower_knows = true;
-        for below in 0..self.sites.len() {
-            if self.parents[below] == Some(at) {
-                self.cut(below);
-                self.links[below].upper_knows = true;
-            }
-        }
+        self.cut_all(at);
+        self.is_down[at] = false;
         // Stopped by a failing sync, it found a disk again that does not fail.
         self.sites[at].disk.fail_sync_after(None);
         self.may_stop[at] = false;
         if let Err(stop) = self.sites[at].start() {
             self.not_started(at, &stop);
         }
+        self.lose_server(at);
         for till in 0..self.terminals.len() {
-            if self.terminals[till].site == at {
+            if self.terminals[till].site == at && self.terminals[till].relay.is_none() {
                 self.reconnect(till);
             }
         }
@@ -211,23 +213,29 @@ impl World<'_> {
         }
     }
 
-    /// A terminal goes to another seller.
+    /// A terminal goes to another seller, or comes to it through a relay.
     pub(super) fn roam(&mut self, till: usize, to: usize) {
-        let Till { terminal, site, .. } = &self.terminals[till];
-        let (from, asker) = (*site, asker(terminal, 0));
-        if self.dice.one_in(2) {
-            self.sites[from].node.handle_closed(&asker);
+        if self.is_down[to] {
+            return;
         }
-        self.terminals[till].site = to;
-        self.reconnect(till);
+        self.hang_up(till);
+        let relays: Vec<_> = (0..self.relays.len()).filter(|relay| self.relays[*relay].site == to).collect();
+        let relay = relays.first().copied().filter(|_| self.dice.one_in(2));
+        let till_row = &mut self.terminals[till];
+        (till_row.site, till_row.relay) = (to, relay);
+        self.connect_terminal(till);
     }
 
     /// A terminal gets a new key: whoever is connected with the old one is sent away.
     fn rekey(&mut self, at: usize, dice: &mut Dice) {
-        let Till { terminal, site, .. } = &self.terminals[at];
-        let (id, asker, site) = (terminal.id, asker(terminal, 0), *site);
+        let Till { terminal, site, relay, .. } = &self.terminals[at];
+        let (id, asker, site, is_carried) = (terminal.id, asker(terminal, 0), *site, relay.is_some());
         let Some(Done::Keys(keys)) = self.order(Command::Rekey { terminal: id }, dice) else { return };
-        self.sites[site].node.handle_closed(&asker);
+        if is_carried {
+            self.end_carried(site, id, None);
+        } else {
+            self.sites[site].node.handle_closed(&asker);
+        }
         self.terminals[at].terminal.rekey(keys[0].key_epoch, *keys[0].key.expose());
         self.reconnect(at);
     }
@@ -271,101 +279,11 @@ impl World<'_> {
 
     fn other_marks(&mut self, at: usize, dice: &mut Dice) {
         let (low, target, high) = match dice.below(3) {
-            0 => marks(true, false),
-            1 => marks(false, self.parents[at].is_some()),
+            0 => (3, 9, 12),
+            1 => marks(&self.plan, self.parents[at].is_some()),
             _ => (0, 1, 1),
         };
         self.sites[at].levels = Levels::new(low, target, high).expect("marks go up");
-        self.start_node(at);
-    }
-
-    /// A server that cannot be reached is declared lost. It comes back later; its terminals go elsewhere.
-    fn lose_node(&mut self, at: usize, dice: &mut Dice) {
-        let has_below = self.parents.contains(&Some(at));
-        let others = (0..self.sites.len()).filter(|other| *other != at && !self.lost.contains(other));
-        let others: Vec<_> = others.collect();
-        if has_below
-            || self.parents[at].is_some()
-            || self.lost.contains(&at)
-            || others.is_empty()
-            || !self.hub_is_up()
-        {
-            return;
-        }
-        self.cut(at);
-        self.tell_upper(at);
-        let node = self.sites[at].seller;
-        let (position, ledger) = archived(&self.hub, &self.hub_disk, node);
-        if self.order(Command::Lose { node, spent: Spent::of(position, &ledger) }, dice).is_none() {
-            return;
-        }
-        self.trace.note("node declared lost", Subject::node(node), String::new);
-        self.lost.push(at);
-        self.links[at].parted_until = self.step + dice.below(4_000);
-        for till in 0..self.terminals.len() {
-            if self.terminals[till].site == at {
-                let to = others[dice.below(others.len() as u64) as usize];
-                self.roam(till, to);
-            }
-        }
-    }
-
-    /// A copy of a node's disk is made; or, if there is one that upstream can know to be old, a node is started on it. It has to
-    /// stop at its first contact, before it sells anything.
-    fn start_old_copy(&mut self, at: usize, dice: &mut Dice) {
-        let Some(copy) = self.copies.remove(&at) else {
-            let copy = self.sites[at].disk.copy();
-            copy.lose_power(|| 0);
-            self.copies.insert(at, copy);
-            return;
-        };
-        let seller = self.sites[at].seller;
-        let Ok(books) = Node::recover(Arc::new(copy.copy())) else { return };
-        let is_below = self.parents[at].is_some();
-        let known = self.hub.journal_acked(seller).unwrap_or(0);
-        if known <= books.position().0 || is_below || !self.hub_is_up() || self.lost.contains(&at) {
-            return;
-        }
-        self.cut(at);
-        self.tell_upper(at);
-        let started = self.sites[at].start_on(Arc::new(copy));
-        let mut node = started.expect("what was a disk once can be started on");
-        node.handle_reconnected();
-        let mut stopped = None;
-        for _ in 0..OLD_COPY_STEPS_MAX {
-            while let Some(message) = node.to_hub.pop_front() {
-                self.hub.handle_link(seller, message, self.now.unix_ms).expect("an old node stops no hub");
-            }
-            self.hub.commit().expect("an old node stops no hub");
-            let mut said = Vec::new();
-            while let Some(output) = self.hub.poll_output() {
-                match output {
-                    crate::hub::Output::Send { node, message } if node == seller => said.push(message),
-                    crate::hub::Output::Send { node, message } => self.send_down(node, message),
-                    _ => {}
-                }
-            }
-            let handed =
-                said.into_iter().try_for_each(|message: ToNode| node.handle_message(message, &self.now));
-            if let Err(stop) = handed.and_then(|()| node.step(dice, &self.now).map(|_| ())) {
-                stopped = Some(stop);
-                break;
-            }
-        }
-        self.hub.handle_cut(seller);
-        self.commit_hub();
-        match stopped {
-            Some(stop) if stop.is_old_copy() => {
-                self.trace.note("old copy found out", Subject::node(seller), || stop.to_string());
-            }
-            other => {
-                let what = format!(
-                    "node {} runs on an old copy of its disk, and is not found out: {other:?}",
-                    seller.0
-                );
-                broken(7, what, Concerned::default());
-            }
-        }
         self.start_node(at);
     }
 
@@ -410,7 +328,5 @@ impl World<'_> {
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;
-/// Steps in which an old copy has to be found out.
-const OLD_COPY_STEPS_MAX: u32 = 2_000;
 /// No more PINs of a variety are made.
 const MINTED_MAX: u32 = 1_000;

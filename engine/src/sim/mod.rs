@@ -12,15 +12,18 @@
 mod broken;
 mod checks;
 mod dice;
+mod errands;
 mod failure;
 mod faults;
 mod links;
 mod mishaps;
 mod node;
 mod office;
+mod old_copies;
 mod oracle;
 mod places;
 mod plan;
+mod relays;
 mod rest;
 #[cfg(test)]
 mod scripted;

@@ -52,6 +52,8 @@ pub(super) struct Node {
     has_called: bool,
     /// There is no room for the next segment that comes.
     pub(super) refuses_write: bool,
+    /// Whether its workers have ended, because it is to stop in good order.
+    is_stopping: bool,
 }
 
 /// Something that was said and may not be said before it is durable.
@@ -217,6 +219,7 @@ impl Node {
             asked: BTreeMap::new(),
             has_called: false,
             refuses_write: false,
+            is_stopping: false,
         })
     }
 
@@ -250,7 +253,7 @@ impl Node {
     pub(super) fn handle_request(&mut self, asker: &Asker, request: &Request, now: &Now) {
         let home = home(asker.terminal, self.workers.len());
         let worker = &mut self.workers[home];
-        if worker.sender.room() < RECORDS_PER_REQUEST_MAX {
+        if self.is_stopping || worker.sender.room() < RECORDS_PER_REQUEST_MAX {
             return;
         }
         worker.seller.handle_request(asker, request, now, &mut worker.held);
@@ -281,6 +284,9 @@ impl Node {
 
     /// A terminal elsewhere asks about a sequence of this node's.
     fn handle_asked(&mut self, question: u64, asked: Asked, now: &Now) {
+        if self.is_stopping {
+            return;
+        }
         self.asked.insert(question, asked.vend);
         let home = home(asked.vend.terminal, self.workers.len());
         let worker = &mut self.workers[home];
@@ -333,11 +339,32 @@ impl Node {
         }
     }
 
-    /// The node is about to stop in good order. Whether it may say that it has nothing left, and does.
-    #[cfg(test)]
-    pub(super) fn take_leave(&mut self, now: &Now) -> bool {
-        let is_reported = self.shipping.unreported_bytes() == 0;
-        is_reported && self.steward.handle_stop(self.shipping.durable().0, now).is_ok_and(|said| said)
+    /// The node is to stop in good order: its workers end, with all that they had not handed over made durable yet.
+    pub(super) fn stop_workers(&mut self) {
+        self.is_stopping = true;
+        for worker in &mut self.workers {
+            worker.seller.records().drain(..).for_each(|record| worker.sender.push(record));
+            worker.sender.submit();
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// It says, if it can, that it has nothing left. Whether it waits for the answer; `None` while upstream does not have all of its
+    /// journal.
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn take_leave(&mut self, now: &Now) -> Result<Option<bool>, NodeStop> {
+        let is_durable = self.steward_sender.durable() == self.steward_sender.submitted();
+        if self.commit_step != CommitStep::Gather || !is_durable || self.shipping.unreported_bytes() > 0 {
+            return Ok(None);
+        }
+        let waits = self.steward.handle_stop(self.shipping.durable().0, now)?;
+        self.act(now)?;
+        Ok(Some(waits))
     }
 
     /// One of the node's threads does its next step. Whether it had anything to do.
@@ -346,6 +373,7 @@ impl Node {
     /// [`NodeStop`]: the node ends as a process does, with all that it had not made durable.
     pub(super) fn step(&mut self, dice: &mut Dice, now: &Now) -> Result<bool, NodeStop> {
         match dice.below(11) {
+            0 | 1 if self.is_stopping => Ok(false),
             0 | 1 => self.step_worker(dice, now),
             2..=5 => self.step_committer(),
             6 | 7 => self.step_steward(now),
@@ -446,7 +474,10 @@ impl Node {
     }
 
     /// Does what the steward says, in order, and takes its records to the journal's queue.
-    fn act(&mut self, now: &Now) -> Result<(), NodeStop> {
+    ///
+    /// # Errors
+    /// [`NodeStop`].
+    pub(super) fn act(&mut self, now: &Now) -> Result<(), NodeStop> {
         while let Some(action) = self.steward.poll_action() {
             match action {
                 StewardAction::Send(message) => {

@@ -4,7 +4,7 @@ use super::dice::Dice;
 use super::oracle::{Oracle, PIN_DIGITS};
 use crate::audit::SellerBooks;
 use crate::disk::heap::HeapDisk;
-use crate::hub::{Command, Done, Hub, HubError, MemoryStore, Output, read_archive};
+use crate::hub::{Command, Done, Hub, HubError, MemoryStore, Output, Spent, read_archive};
 use crate::ids::{PinId, SellerId, VarietyId};
 use crate::intake::{Alphabet, Delivery, DeliveryOrder, HeapFingerprints, Recipe, Tools, mint};
 use crate::journal::batch::Batch;
@@ -25,8 +25,12 @@ pub(super) type SimHub = Hub<MemoryStore, HeapDisk>;
 /// # Errors
 /// [`HubError`].
 pub(super) fn start_hub(store: &MemoryStore, disk: &Arc<HeapDisk>) -> Result<SimHub, HubError> {
-    let keys = Arc::new(NodeKeys::from_node_key(&HUB_KEY));
-    Hub::load(store.clone(), disk.clone(), keys)
+    Hub::load(store.clone(), disk.clone(), Arc::new(hub_keys()))
+}
+
+/// The hub's own keys.
+pub(super) fn hub_keys() -> NodeKeys {
+    NodeKeys::from_node_key(&HUB_KEY)
 }
 
 /// The same, on a disk without faults.
@@ -71,6 +75,21 @@ pub(super) fn archived(hub: &SimHub, disk: &HeapDisk, node: SellerId) -> (Positi
 pub(super) fn archived_books(hub: &SimHub, disk: &HeapDisk, node: SellerId) -> SellerBooks {
     let (position, ledger) = archived(hub, disk, node);
     SellerBooks::new(node, position, &ledger)
+}
+
+/// What the archives say of what a node does not hold any more.
+pub(super) fn spent(hub: &SimHub, disk: &HeapDisk, node: SellerId) -> Spent {
+    let (position, ledger) = archived(hub, disk, node);
+    let mut spent = Spent::of(position, &ledger);
+    if let Some(server) = hub.parent(node) {
+        let (position, ledger) = archived(hub, disk, server);
+        spent = spent.given_by(position, ledger.below.get(&node).cloned().unwrap_or_default());
+    }
+    for child in hub.children(node) {
+        let (position, ledger) = archived(hub, disk, child);
+        spent.add_below(&Spent::of(position, &ledger));
+    }
+    spent
 }
 
 pub(super) fn command(hub: &mut SimHub, command: Command, dice: &mut Dice, now: &Now) -> Done {
@@ -160,7 +179,7 @@ pub(super) fn make(
         serial_first: u64::from(serials_before) + 1,
         serial_digits: 6,
     };
-    let keys = NodeKeys::from_node_key(&HUB_KEY);
+    let keys = hub_keys();
     let mut tools =
         Tools { disk: &**disk, keys: &keys, fingerprints, counts: &|_| true, progress: &mut |_| {} };
     let delivery: Delivery = mint(&order, &recipe, &mut tools).expect("the recipe is right");

@@ -30,6 +30,8 @@ pub(super) struct Oracle {
     voided: BTreeSet<PinId>,
     answers: BTreeMap<Sequence, Told>,
     copies: BTreeSet<(Sequence, u16)>,
+    /// Sellers that have left: what they never sold is blocked, and nobody records it.
+    closed: BTreeSet<SellerId>,
     /// Sales that a terminal heard of.
     pub(super) sold: u64,
     /// When each sequence was first told to have a final state.
@@ -58,6 +60,11 @@ impl Oracle {
         self.secrets.insert(pin.clone());
         let twice = self.pins.insert(id, (pin, serial));
         assert!(twice.is_none(), "{id:?} was made twice");
+    }
+
+    /// A seller has left.
+    pub(super) fn closed(&mut self, seller: SellerId) {
+        self.closed.insert(seller);
     }
 
     /// All PINs that exist.
@@ -218,8 +225,10 @@ impl Oracle {
     /// Law 2: everything that a terminal was told of a seller's sequences is in that seller's durable books.
     pub(super) fn check_books(&self, seller: SellerId, mut find: impl FnMut(VendName) -> Option<Outcome>) {
         for (&sequence, told) in self.answers.iter().filter(|(sequence, _)| sequence.seller == seller) {
-            if *told != Told::Unsettled {
-                check(sequence, *told, find(sequence.vend));
+            let found = find(sequence.vend);
+            let is_the_hubs = *told == Told::Blocked && found.is_none() && self.closed.contains(&seller);
+            if *told != Told::Unsettled && !is_the_hubs {
+                check(sequence, *told, found);
             }
         }
     }

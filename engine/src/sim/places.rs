@@ -105,10 +105,10 @@ impl World<'_> {
         }
     }
 
-    /// What a site's journal comes to, for the audit: of a lost node what the hub holds of it.
+    /// What a site's journal comes to, for the audit: of one that is lost or has left what the hub holds of it.
     pub(super) fn seller_books(&mut self, at: usize) -> SellerBooks {
         let seller = self.sites[at].seller;
-        if self.lost.contains(&at) {
+        if !self.is_member(at) {
             archived_books(&self.hub, &self.hub_disk, seller)
         } else {
             self.sites[at].audit_books()

@@ -27,6 +27,10 @@ pub struct Plan {
     pub stock: u32,
     /// Whether nodes hold little, so that what is left moves about.
     pub scarce: bool,
+    /// Relays that carry terminals to servers.
+    pub relays: u32,
+    /// Whether one variety comes by thousands, so that transfers are long on their way.
+    pub bulk: bool,
     /// The kinds of faults that happen.
     pub kinds: Kinds,
     /// Only these faults happen, numbered in their order; `None`: all.
@@ -61,6 +65,8 @@ impl Plan {
             rarity: [40, 120, 400, 1_200][dice.below(4) as usize],
             stock: [30, 200, 200, 400][dice.below(4) as usize],
             scarce: dice.one_in(2),
+            relays: dice.below(3) as u32,
+            bulk: dice.one_in(12),
             kinds,
             only: None,
             planted: None,
@@ -81,13 +87,16 @@ impl fmt::Display for Plan {
             ("workers", u64::from(self.workers), u64::from(drawn.workers)),
             ("rarity", self.rarity, drawn.rarity),
             ("stock", u64::from(self.stock), u64::from(drawn.stock)),
+            ("relays", u64::from(self.relays), u64::from(drawn.relays)),
         ] {
             if own != drawn {
                 write!(f, " --{name} {own}")?;
             }
         }
-        if self.scarce != drawn.scarce {
-            write!(f, " --scarce {}", self.scarce)?;
+        for (name, own, drawn) in [("scarce", self.scarce, drawn.scarce), ("bulk", self.bulk, drawn.bulk)] {
+            if own != drawn {
+                write!(f, " --{name} {own}")?;
+            }
         }
         if self.kinds != drawn.kinds {
             write!(f, " --kinds {}", self.kinds)?;

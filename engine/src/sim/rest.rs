@@ -19,6 +19,7 @@ impl World<'_> {
         // Wall clocks are set right: some timers of the hub run by them.
         self.skews.fill(0);
         self.now.unix_ms = self.now.unix_ms.max(self.latest_ms);
+        self.calm_relays();
         self.hub_away_until.take().into_iter().for_each(|_| self.load_hub());
         for at in 0..=self.sites.len() {
             let disk = self.sites.get(at).map_or(&self.hub_disk, |site| &site.disk);
@@ -27,19 +28,23 @@ impl World<'_> {
                 (link.parted_until, link.stalled_until, link.slow_until) = (0, [0; 2], 0);
             }
         }
+        self.end_errands();
         self.order(Command::DrainHub { on: false }, &mut dice);
         self.order(Command::SetDealer { dealer: 1, state: State::Active }, &mut dice);
         for at in 0..self.sites.len() {
             self.sites[at].node.refuses_write = false;
             let node = self.sites[at].seller;
-            if !self.lost.contains(&at) {
+            if self.is_member(at) {
                 self.order(Command::Drain { node, on: false }, &mut dice);
             }
         }
-        let home = (0..self.sites.len()).find(|at| !self.lost.contains(at)).expect("one is never lost");
+        let home = (0..self.sites.len()).find(|at| self.is_member(*at)).expect("one always stays");
+        for site in (0..self.sites.len()).filter(|at| !self.is_member(*at)).collect::<Vec<_>>() {
+            self.renew_all(site, home);
+        }
         for till in 0..self.terminals.len() {
             self.terminals[till].terminal.finishing = true;
-            if self.lost.contains(&self.terminals[till].site) {
+            if !self.is_member(self.terminals[till].site) {
                 self.roam(till, home);
             }
         }
@@ -79,13 +84,16 @@ impl World<'_> {
 
     /// A transfer that has not ended, or a journal that the hub does not have.
     fn unfinished(&mut self) -> Option<String> {
+        let gone = (0..self.sites.len()).filter(|at| self.is_gone(*at));
+        let gone: Vec<_> = gone.map(|at| self.sites[at].seller).collect();
         let Self { sites, hub, .. } = self;
-        for site in sites {
+        for site in sites.iter_mut().filter(|site| !gone.contains(&site.seller)) {
             let seller = site.seller;
             let books = site.node.books().expect("the books can be read");
             let ledger = books.ledger();
             let own = ledger.given.iter().flat_map(|given| given.open.values());
-            let below = ledger.below.values().flat_map(|below| below.given.iter());
+            let below = ledger.below.iter().filter(|(child, _)| !gone.contains(child));
+            let below = below.flat_map(|(_, below)| below.given.iter());
             if let Some(fact) = own.chain(below.flat_map(|given| given.open.values())).next() {
                 return Some(format!("node {} has not settled {fact:?}", seller.0));
             }
@@ -97,12 +105,9 @@ impl World<'_> {
                 ));
             }
         }
-        let open = self
-            .hub
-            .audit_books()
-            .pieces
-            .into_iter()
-            .find(|piece| matches!(piece.place, Place::Given { settled: false, .. }));
+        let open = self.hub.audit_books().pieces.into_iter().find(
+            |piece| matches!(piece.place, Place::Given { node, settled: false, .. } if !gone.contains(&node)),
+        );
         open.map(|piece| format!("the hub has not settled {piece:?}"))
     }
 

@@ -1,7 +1,6 @@
 //! Makes a run that breaks a law smaller.
 
 use super::failure::{Failure, attempt};
-use super::faults::Kind;
 use super::plan::Plan;
 use super::trace::Trace;
 use std::collections::BTreeSet;
@@ -65,19 +64,16 @@ impl Search<'_> {
     }
 
     fn fewer_kinds(&mut self) {
-        for &kind in Kind::ALL {
-            if self.best.plan.kinds.has(kind) {
-                let mut plan = self.best.plan.clone();
-                plan.kinds.remove(kind);
-                self.takes(&plan);
-            }
-        }
+        let kinds = self.best.plan.kinds.iter().collect();
+        self.leave_out(kinds, |plan, kinds| Plan { kinds: kinds.iter().copied().collect(), ..plan.clone() });
     }
 
     fn smaller_network(&mut self) {
         for smaller in [
             |plan: &Plan| Plan { caches: plan.caches.saturating_sub(1), ..plan.clone() },
             |plan: &Plan| Plan { servers: plan.servers.saturating_sub(1).max(1), ..plan.clone() },
+            |plan: &Plan| Plan { relays: plan.relays.saturating_sub(1), ..plan.clone() },
+            |plan: &Plan| Plan { bulk: false, ..plan.clone() },
             |plan: &Plan| Plan { workers: 1, ..plan.clone() },
             |plan: &Plan| Plan { terminals: plan.terminals.div_ceil(2), ..plan.clone() },
             |plan: &Plan| Plan { stock: (plan.stock / 2).max(1), ..plan.clone() },
@@ -88,26 +84,31 @@ impl Search<'_> {
         }
     }
 
-    /// By halves, then one by one.
     fn fewer_faults(&mut self) {
         let all = || (1..=self.best.faults).collect::<BTreeSet<u64>>();
-        let mut only = self.best.plan.only.clone().unwrap_or_else(all);
-        let mut chunk = only.len().div_ceil(2);
-        loop {
-            let faults: Vec<_> = only.iter().copied().collect();
-            for without in faults.chunks(chunk.max(1)) {
-                let fewer: BTreeSet<_> =
-                    only.iter().copied().filter(|fault| !without.contains(fault)).collect();
-                if fewer.len() < only.len()
-                    && self.takes(&Plan { only: Some(fewer.clone()), ..self.best.plan.clone() })
-                {
-                    only = fewer;
+        let faults = self.best.plan.only.clone().unwrap_or_else(all).into_iter().collect();
+        self.leave_out(faults, |plan, faults| Plan {
+            only: Some(faults.iter().copied().collect()),
+            ..plan.clone()
+        });
+    }
+
+    /// Leaves out of a list what it can do without: all of it, else by halves, by quarters, and one by one at last.
+    fn leave_out<T: Copy>(&mut self, mut left: Vec<T>, plan: impl Fn(&Plan, &[T]) -> Plan) {
+        let mut chunk = left.len();
+        while chunk > 0 && self.runs_left > 0 {
+            let mut at = 0;
+            while at < left.len() {
+                let end = (at + chunk).min(left.len());
+                let rest = [&left[..at], &left[end..]].concat();
+                let smaller = plan(&self.best.plan, &rest);
+                if self.takes(&smaller) {
+                    left = rest;
+                } else {
+                    at = end;
                 }
             }
-            if chunk <= 1 || self.runs_left == 0 {
-                return;
-            }
-            chunk = chunk.div_ceil(2).min(chunk - 1);
+            chunk /= 2;
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Site {
     pub(super) node: Node,
     /// Messages from above that the pipe has not delivered yet.
     pub(super) to_node: VecDeque<ToNode>,
-    workers: usize,
+    pub(super) workers: usize,
     pub(super) levels: Levels,
     link_keys: Arc<NodeKeys>,
 }

@@ -174,6 +174,9 @@ impl Terminal {
                 Some(self.settle(seller, sequence, open, dice, now_ms))
             };
         }
+        if dice.one_in(64) {
+            return Some(Request::Catalogue { from: dice.below(8) as u16 });
+        }
         let stored = self.stored.get_mut(&self.seller)?;
         if dice.one_in(8) && stored.next > 1 {
             let sequence = 1 + dice.below(stored.next - 1);

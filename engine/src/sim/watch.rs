@@ -200,6 +200,7 @@ const UP: &[&str] = &[
     "up below",
     "up below gone",
 ];
+/// But for progress: nobody says it to a node, because what comes back has no content.
 const DOWN: &[&str] = &[
     "down asked",
     "down told",
@@ -214,7 +215,6 @@ const DOWN: &[&str] = &[
     "down registry",
     "down registry delta",
     "down recall",
-    "down progress",
     "down answer taken",
     "down answer refused",
     "down drain",
@@ -277,9 +277,17 @@ const OTHER: &[&str] = &[
     "hub stops",
     "link opens",
     "hub answers for",
+    "hub gives pin of",
     "start waits for room",
     "node declared lost",
+    "node stops in good order",
+    "node is down",
+    "node closed",
+    "closed node calls",
     "old copy found out",
+    "old hub found out",
+    "late request dropped",
+    "late reply dropped",
     "hello overtaken",
     "decay found out",
     "decay did not matter",

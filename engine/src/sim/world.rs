@@ -2,17 +2,20 @@
 
 use super::broken::{Concerned, broken};
 use super::dice::Dice;
+use super::errands::Errand;
 use super::faults::{CRASHES, Kind};
 use super::links::Link;
 use super::node::NodeStop;
 use super::office::{SimHub, add_variety, command, deliver, load_hub};
+use super::old_copies::HubCopy;
 use super::oracle::Oracle;
 use super::plan::Plan;
+use super::relays::{Line, Relay};
 use super::site::Site;
 use super::terminal::Terminal;
 use super::trace::{Subject, Trace};
 use crate::disk::heap::HeapDisk;
-use crate::hub::{Command, Done, HubError, MemoryStore, NodeFault, Output, Terminals};
+use crate::hub::{Command, CommandError, Done, HubError, MemoryStore, NodeFault, Output, Terminals};
 use crate::ids::{SellerId, VarietyId};
 use crate::intake::HeapFingerprints;
 use crate::seller::Asker;
@@ -38,8 +41,18 @@ pub(super) struct World<'a> {
     pub(super) latest_ms: u64,
     /// By site: an older copy of its disk.
     pub(super) copies: BTreeMap<usize, HeapDisk>,
+    /// An older copy of the hub's books and disk.
+    pub(super) hub_copy: Option<HubCopy>,
     /// Sites that were declared lost.
     pub(super) lost: Vec<usize>,
+    /// Of these, those that nobody will ever reach again.
+    pub(super) lost_for_ever: Vec<usize>,
+    /// Sites that have left.
+    pub(super) closed: Vec<usize>,
+    /// By site: whether no process runs there.
+    pub(super) is_down: Vec<bool>,
+    /// What operators have begun.
+    pub(super) errands: Vec<Errand>,
     pub(super) hub_disk: Arc<HeapDisk>,
     pub(super) store: MemoryStore,
     pub(super) hub: SimHub,
@@ -50,6 +63,9 @@ pub(super) struct World<'a> {
     /// Whether a node, or the hub, may stop because of its disk: by site, the hub last.
     pub(super) may_stop: Vec<bool>,
     pub(super) terminals: Vec<Till>,
+    pub(super) relays: Vec<Relay>,
+    /// Connections that their relays have left, and whose other ends have not heard the end.
+    pub(super) left_lines: Vec<Line>,
     pub(super) fingerprints: HeapFingerprints,
     pub(super) varieties: Vec<(VarietyId, u64)>,
     /// PINs made so far of each variety.
@@ -66,6 +82,10 @@ pub(super) struct Till {
     pub(super) terminal: Terminal,
     /// Its seller, as a place in the list of sites.
     pub(super) site: usize,
+    /// What carries it there, if it is not connected itself.
+    pub(super) relay: Option<usize>,
+    /// The number of its session with the relay, if that has passed its hello on.
+    pub(super) carried: Option<u32>,
     pub(super) requests: VecDeque<(u16, Request)>,
     pub(super) replies: VecDeque<(u16, Reply)>,
 }
@@ -90,7 +110,7 @@ impl<'a> World<'a> {
             let done = command(&mut hub, Command::AddNode { name, below }, &mut dice, &now);
             let Done::Node { seller, node_key, .. } = done else { panic!("a node was asked for") };
             let link_keys = Arc::new(NodeKeys::from_node_key(node_key.expose()));
-            let marks = marks(plan.scarce, parent.is_some());
+            let marks = marks(plan, parent.is_some());
             sites.push(Site::new(seller, plan.workers as usize, marks, link_keys));
             parents.push(parent);
         }
@@ -99,16 +119,26 @@ impl<'a> World<'a> {
         for product in 1..=3 {
             for face_value in [500, 1000] {
                 let variety = add_variety(&mut hub, product, face_value, &mut dice, &now);
-                // The last product runs out.
-                let count = if product == 3 { 20 } else { plan.stock };
+                let count = match product {
+                    // Of one so many that a transfer of it is long on its way.
+                    1 if plan.bulk && face_value == 500 => BULK_STOCK,
+                    // The last product runs out.
+                    3 => 20,
+                    _ => plan.stock,
+                };
                 let order = (variety, face_value, count);
                 deliver(&mut hub, &hub_disk, &fingerprints, order, 0, &mut dice, &now, &mut oracle);
                 varieties.push((variety, face_value));
             }
         }
+        let relays: Vec<_> = (0..plan.relays as usize).map(|at| Relay::new(at % sites.len())).collect();
+        // The others.
+        let relay_of = |at: usize| (at % 2 == 1).then(|| (at / 2).checked_rem(relays.len())).flatten();
         let tills = keys.iter().enumerate().map(|(at, key)| Till {
             terminal: Terminal::new(key.terminal, key.key_epoch, *key.key.expose()),
-            site: at % sites.len(),
+            site: relay_of(at).map_or(at % sites.len(), |relay| relays[relay].site),
+            relay: relay_of(at),
+            carried: None,
             requests: VecDeque::new(),
             replies: VecDeque::new(),
         });
@@ -123,7 +153,12 @@ impl<'a> World<'a> {
             skews: vec![0; count],
             latest_ms: now.unix_ms,
             copies: BTreeMap::new(),
+            hub_copy: None,
             lost: Vec::new(),
+            lost_for_ever: Vec::new(),
+            closed: Vec::new(),
+            is_down: vec![false; count],
+            errands: Vec::new(),
             hub_disk,
             store,
             hub,
@@ -131,6 +166,8 @@ impl<'a> World<'a> {
             kills: Vec::new(),
             may_stop: vec![false; count + 1],
             terminals: tills.collect(),
+            relays,
+            left_lines: Vec::new(),
             sites,
             fingerprints,
             varieties,
@@ -197,6 +234,10 @@ impl<'a> World<'a> {
             self.hub_away_until = None;
             self.load_hub();
         }
+        if !self.errands.is_empty() && self.step.is_multiple_of(STEPS_PER_ERRAND) {
+            // What it draws is its own.
+            self.run_errands(&mut Dice::new(self.plan.seed ^ self.step.rotate_left(32)));
+        }
         let due = self.kills.iter().position(|(step, _)| *step <= self.step);
         if let Some((_, at)) = due.map(|due| self.kills.swap_remove(due)) {
             self.start_node(at);
@@ -216,10 +257,11 @@ impl<'a> World<'a> {
         }
         // Whoever has nothing to do lets others go first, a few times.
         for _ in 0..6 {
-            let done = match self.dice.below(12) {
+            let done = match self.dice.below(if self.relays.is_empty() { 12 } else { 15 }) {
                 0..=4 => self.step_node(),
                 5..=7 => self.step_link(),
-                _ => self.step_till(),
+                8..=11 => self.step_till(),
+                _ => self.step_relay(),
             };
             if done {
                 break;
@@ -229,6 +271,9 @@ impl<'a> World<'a> {
 
     fn step_node(&mut self) -> bool {
         let at = self.site();
+        if self.is_down[at] {
+            return false;
+        }
         let now = self.now_at(at);
         let done = match self.sites[at].node.step(&mut self.dice, &now) {
             Ok(done) => done,
@@ -238,6 +283,7 @@ impl<'a> World<'a> {
             }
         };
         self.take_from_node(at);
+        self.step_stopping(at);
         done
     }
 
@@ -264,22 +310,21 @@ impl<'a> World<'a> {
 
     fn step_till(&mut self) -> bool {
         let at = self.dice.below(self.terminals.len() as u64) as usize;
-        let Till { terminal, site, requests, replies } = &mut self.terminals[at];
-        let (site, id, seller) = (*site, terminal.id.0, self.sites[*site].seller);
+        let Till { terminal, site, requests, replies, relay, .. } = &mut self.terminals[at];
+        let (site, id, seller, is_carried) =
+            (*site, terminal.id.0, self.sites[*site].seller, relay.is_some());
         let done = match self.dice.below(3) {
             0 => {
                 let request = terminal.act(&mut self.dice, self.now.monotonic_ms, self.step);
                 requests.extend(request);
                 !requests.is_empty()
             }
+            1 if is_carried => self.carry_request(at),
             1 => {
                 let Some((correlation, request)) = requests.pop_front() else { return false };
-                let (name, sequence) = super::watch::request_of(&request);
-                let subject = Subject::sequence(seller, id, sequence);
-                self.trace.note(name, subject, || format!("{request:?}"));
                 let asker = asker(terminal, correlation);
-                let now = self.now_at(site);
-                self.sites[site].node.handle_request(&asker, &request, &now);
+                self.end_carried(site, asker.terminal, None);
+                self.hear_request(site, &asker, &request);
                 true
             }
             _ => {
@@ -299,13 +344,27 @@ impl<'a> World<'a> {
         done
     }
 
+    /// A request arrives at a node.
+    pub(super) fn hear_request(&mut self, site: usize, asker: &Asker, request: &Request) {
+        let (name, sequence) = super::watch::request_of(request);
+        let subject = Subject::sequence(self.sites[site].seller, asker.terminal.0, sequence);
+        self.trace.note(name, subject, || format!("{request:?}"));
+        let now = self.now_at(site);
+        self.sites[site].node.handle_request(asker, request, &now);
+    }
+
     /// Replies that left a node reach the connection they are for, if it is still the same.
     fn carry_replies(&mut self, site: usize) {
         while let Some((asker, reply)) = self.sites[site].node.replies.pop_front() {
             self.check_leaving(site, &asker, &reply);
+            if self.carry_reply(site, &asker, &reply) {
+                continue;
+            }
             let till = self.terminals.iter_mut().find(|till| till.terminal.id == asker.terminal);
-            let is_same =
-                |till: &&mut Till| till.site == site && till.terminal.session == asker.session & 0xffff_ffff;
+            let is_same = |till: &&mut Till| {
+                (till.site, till.relay) == (site, None)
+                    && till.terminal.session == asker.session & 0xffff_ffff
+            };
             if let Some(till) = till.filter(is_same) {
                 till.replies.push_back((asker.correlation, reply));
             }
@@ -314,21 +373,35 @@ impl<'a> World<'a> {
 
     /// A terminal connects anew, to the site where it is: what was on the old connection is lost.
     pub(super) fn reconnect(&mut self, at: usize) {
+        // The node may not have heard that the old connection is gone.
+        self.hang_up(at);
+        self.connect_terminal(at);
+    }
+
+    /// The same, where there is no old connection.
+    pub(super) fn connect_terminal(&mut self, at: usize) {
         let till = &mut self.terminals[at];
-        let node = &mut self.sites[till.site].node;
         till.requests.clear();
         till.replies.clear();
-        // The node may not have heard that the old connection is gone.
-        if self.dice.one_in(2) {
-            node.handle_closed(&asker(&till.terminal, 0));
-        }
         till.terminal.connect();
+        if till.relay.is_some() {
+            return self.carry_hello(at);
+        }
         let asker = asker(&till.terminal, 0);
-        node.handle_connected(&asker);
+        self.sites[till.site].node.handle_connected(&asker);
     }
 
     /// An operator's command, while everything runs, if the hub is there.
     pub(super) fn order(&mut self, command: Command, dice: &mut Dice) -> Option<Done> {
+        self.try_order(command, dice).map(|done| done.expect("a command of the simulation is right"))
+    }
+
+    /// The same, where the hub may say no.
+    pub(super) fn try_order(
+        &mut self,
+        command: Command,
+        dice: &mut Dice,
+    ) -> Option<Result<Done, CommandError>> {
         if !self.hub_is_up() {
             return None;
         }
@@ -342,7 +415,7 @@ impl<'a> World<'a> {
     }
 
     /// Commits what the hub has heard, and sends what it says. The answer to a command, if there is one.
-    pub(super) fn commit_hub(&mut self) -> Option<Done> {
+    pub(super) fn commit_hub(&mut self) -> Option<Result<Done, CommandError>> {
         let mut done = None;
         if let Err(error) = self.hub.commit() {
             self.hub_stopped(&error);
@@ -355,16 +428,24 @@ impl<'a> World<'a> {
                 Output::Close { node, fault: NodeFault::HelloMissing } if self.is_below(node) => {
                     self.trace.note("hello overtaken", Subject::node(node), String::new);
                 }
+                // It has left, and was started all the same. One below a server hears it from there.
+                Output::Close { node, fault: NodeFault::Closed } if self.has_left(node) => {
+                    if !self.is_below(node) {
+                        self.send_closed_away(self.at_seller(node).expect("the hub knows no other"));
+                    }
+                }
                 Output::Close { node, fault } => {
                     let what = format!("the hub closes the link of node {}: {fault}", node.0);
                     broken(3, what, Concerned::default());
                 }
                 Output::Done { result, .. } => {
-                    done = Some(result.expect("a command of the simulation is right"));
+                    done = Some(result);
                 }
                 Output::AnswerFor { node, question, seller, asked } => {
-                    let told = self.answer_for(seller, asked.vend);
-                    self.trace.note("hub answers for", Subject::node(seller), || format!("{told:?}"));
+                    let told = self.answer_for(seller, &asked);
+                    let name = if told.sealed.is_none() { "hub answers for" } else { "hub gives pin of" };
+                    let subject = Subject::sequence(seller, asked.vend.terminal.0, asked.vend.sequence);
+                    self.trace.note(name, subject.pin(told.reference), || format!("{:?}", told.state));
                     if let Some(Output::Send { node, message }) = self.hub.telling(node, question, told) {
                         self.send_down(node, message);
                     }
@@ -405,17 +486,23 @@ impl<'a> World<'a> {
         self.at_seller(node).is_some_and(|at| self.parents[at].is_some())
     }
 
+    fn has_left(&self, node: SellerId) -> bool {
+        self.at_seller(node).is_some_and(|at| self.closed.contains(&at))
+    }
+
     pub(super) fn at_seller(&self, seller: SellerId) -> Option<usize> {
         self.sites.iter().position(|site| site.seller == seller)
     }
 }
 
 /// Low mark, target, high mark of a node.
-pub(super) fn marks(scarce: bool, is_below: bool) -> (u64, u64, u64) {
-    match (scarce, is_below) {
-        (true, _) => (3, 9, 12),
-        (false, true) => (8, 20, 40),
-        (false, false) => (20, 60, 100),
+pub(super) fn marks(plan: &Plan, is_below: bool) -> (u64, u64, u64) {
+    match (plan.bulk, plan.scarce, is_below) {
+        (true, _, false) => (500, 9_000, 9_500),
+        (true, _, true) => (100, 2_000, 2_500),
+        (_, true, _) => (3, 9, 12),
+        (_, false, true) => (8, 20, 40),
+        (_, false, false) => (20, 60, 100),
     }
 }
 
@@ -431,3 +518,7 @@ pub(super) fn asker(terminal: &Terminal, correlation: u16) -> Asker {
 
 /// No clock is off by more, in milliseconds.
 pub(super) const MAX_SKEW_MS: u64 = 60 * 60 * 1000;
+/// Operators look after what they have begun so often.
+const STEPS_PER_ERRAND: u64 = 16;
+/// PINs of a variety that comes by thousands: content of a transfer for more chunks than may be on their way.
+const BULK_STOCK: u32 = 20_000;

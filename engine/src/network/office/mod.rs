@@ -14,6 +14,7 @@ pub(super) use books::seller_books;
 pub use delivery::Delivered;
 pub use lost::{Doubt, LostNode, PinsOf, Which};
 pub use moves::Move;
+pub(crate) use pins::{is_pin_due, sold_again};
 pub(super) use status::Standing;
 pub use status::{
     BelowStatus, DrainStatus, HubStatus, LostStatus, ManagerStatus, NodeStatus, SellerStatus,

@@ -1,16 +1,17 @@
 //! PINs that were sold, opened once more for the terminal that bought them: the hub has the file of every block.
 
 use super::{NotDone, Office};
+use crate::disk::Disk;
 use crate::ids::{PinId, SellerId};
-use crate::link::Asked;
+use crate::link::{Asked, Told};
+use crate::registry::Registry;
 use crate::stock::segment::block_path;
-use crate::stock::{BlockKey, SegmentFile};
-use wire::message::Sold;
+use crate::stock::{BlockKey, NodeKeys, SegmentFile};
+use wire::message::{SequenceState, SettleAction, Sold};
 use wire::settlement::SoldBox;
 
 impl Office {
-    /// A PIN that a seller sold which answers no more, in a box for the terminal that bought it and under the key that it has now;
-    /// none if the terminal has another key by now, or the hub's file of the block cannot be read.
+    /// A PIN that a seller sold which answers no more: [`sold_again`].
     ///
     /// # Errors
     /// [`NotDone`].
@@ -20,31 +21,48 @@ impl Office {
         asked: &Asked,
         reference: u64,
     ) -> Result<SoldBox, NotDone> {
-        let registry = self.registry()?;
-        let terminal = registry.terminal(asked.vend.terminal);
-        let terminal = terminal.filter(|terminal| terminal.key_epoch == asked.vend.key_epoch);
-        let (Some(terminal), Some(sold)) = (terminal, self.open_sold(asked.vend.sequence, reference)?) else {
-            return Ok(SoldBox::NONE);
-        };
-        Ok(SoldBox::seal(terminal.key.expose(), asked.suite, seller, &sold))
+        let (registry, hub) = (self.registry()?, self.hub()?);
+        Ok(sold_again(seller, asked, reference, &registry, &*hub.disk, &hub.keys))
     }
+}
 
-    fn open_sold(&self, sequence: u64, reference: u64) -> Result<Option<Sold>, NotDone> {
-        let hub = self.hub()?;
-        let pin = PinId(reference);
-        let opened = SegmentFile::open(&*hub.disk, &block_path(pin.block())).ok().and_then(|file| {
-            let header = *file.header();
-            let key = hub.keys.at_rest().unwrap(pin.block(), &header.key).ok()?;
-            let opened = BlockKey::new(header.properties, &key).open(pin.index(), file.record(pin.index())?);
-            opened.ok().map(|(pin, serial)| (pin, serial, header.properties.expiry.0))
-        });
-        if opened.is_none() {
+/// Whether the hub, which answers so for a seller, adds the PIN: it was sold and not voided, and is asked for.
+pub(crate) fn is_pin_due(told: &Told, asked: &Asked) -> bool {
+    let was_sold = matches!(told.state, SequenceState::Sold | SequenceState::Confirmed);
+    was_sold && asked.action == SettleAction::Pin
+}
+
+/// A PIN that a seller sold which answers no more, in a box for the terminal that bought it and under the key that it has now;
+/// none if the terminal has another key by now, or the hub's file of the block cannot be read. `disk` and `keys` are the hub's.
+pub(crate) fn sold_again<D: Disk>(
+    seller: SellerId,
+    asked: &Asked,
+    reference: u64,
+    registry: &Registry,
+    disk: &D,
+    keys: &NodeKeys,
+) -> SoldBox {
+    let terminal = registry.terminal(asked.vend.terminal);
+    let terminal = terminal.filter(|terminal| terminal.key_epoch == asked.vend.key_epoch);
+    let Some(terminal) = terminal else { return SoldBox::NONE };
+    match open_sold(asked.vend.sequence, reference, disk, keys) {
+        Some(sold) => SoldBox::seal(terminal.key.expose(), asked.suite, seller, &sold),
+        None => {
             tracing::warn!(
                 reference,
                 "a PIN that was sold cannot be opened: the hub's file of its block is damaged"
             );
+            SoldBox::NONE
         }
-        let sold = |(pin, serial, expiry)| Sold { sequence, reference, copy: 0, expiry, pin, serial };
-        Ok(opened.map(sold))
     }
+}
+
+fn open_sold<D: Disk>(sequence: u64, reference: u64, disk: &D, keys: &NodeKeys) -> Option<Sold> {
+    let pin = PinId(reference);
+    let file = SegmentFile::open(disk, &block_path(pin.block())).ok()?;
+    let header = *file.header();
+    let key = keys.at_rest().unwrap(pin.block(), &header.key).ok()?;
+    let record = file.record(pin.index())?;
+    let (pin, serial) = BlockKey::new(header.properties, &key).open(pin.index(), record).ok()?;
+    Some(Sold { sequence, reference, copy: 0, expiry: header.properties.expiry.0, pin, serial })
 }

@@ -1,6 +1,6 @@
 //! What a terminal asks about its sequences: confirm, void, status, reprint, and what it brings to its login.
 
-use super::{Asker, Lookup, Replies, Seller, later, refuse, state_of};
+use super::{Asker, Lookup, Replies, Seller, Service, later, refuse, state_of};
 use crate::ids::{PinId, SellerId, VarietyId};
 use crate::journal::Record;
 use crate::limits::REPRINTS_MAX;
@@ -55,8 +55,14 @@ impl<S: Sealed> Seller<S> {
     pub(super) fn status(&mut self, asker: &Asker, sequence: u64, replies: &mut impl Replies) {
         match self.answer(asker, sequence) {
             Answer::Closed => self.look_up(asker, sequence, false, replies),
+            Answer::Open if self.has_left() => later(asker, sequence, LaterReason::Stopping, replies),
             answer => replies.reply(asker, &state_of(sequence, &answer)),
         }
+    }
+
+    /// Whether the hub may have said by now that what was never sold here never will be: it is not called open any more.
+    fn has_left(&self) -> bool {
+        self.service == Service::Closed
     }
 
     pub(super) fn reprint(&mut self, asker: &Asker, sequence: u64, now: &Now, replies: &mut impl Replies) {
@@ -114,7 +120,10 @@ impl<S: Sealed> Seller<S> {
         for outcome in &mut resolved.outcomes[..brought] {
             if outcome.seller == self.id {
                 let answer = self.answer(asker, outcome.sequence);
-                (outcome.state, outcome.reference) = (answer.state(), answer.reference());
+                (outcome.state, outcome.reference) = match answer {
+                    Answer::Open if self.has_left() => (SequenceState::InDoubt, 0),
+                    answer => (answer.state(), answer.reference()),
+                };
             }
         }
     }

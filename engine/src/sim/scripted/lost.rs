@@ -1,5 +1,6 @@
 //! Nodes that cannot be reached, and nodes that an operator declares lost.
 
+use super::super::office::spent;
 use super::*;
 use crate::audit::{Report, SellerBooks};
 use crate::hub::books::Fate;
@@ -44,18 +45,14 @@ impl Net {
         self.try_order(Command::Lose { node: self.node(site), spent })
     }
 
+    /// A site that is about to stop says that it has nothing left, if that is so.
+    pub(super) fn takes_leave(&mut self, site: usize) -> bool {
+        matches!(self.sites[site].node.take_leave(&self.now), Ok(Some(true)))
+    }
+
     /// What the archives say of what a site does not hold any more.
     pub(super) fn spent(&self, site: usize) -> Spent {
-        let (position, ledger) = self.archived(site);
-        let mut spent = Spent::of(position, &ledger);
-        if let Some(server) = self.parents[site] {
-            let (position, ledger) = self.archived(server);
-            spent = spent.given_by(position, ledger.below.get(&self.node(site)).cloned().unwrap_or_default());
-        }
-        for child in (0..self.sites.len()).filter(|child| self.parents[*child] == Some(site)) {
-            spent.add_below(&self.spent(child));
-        }
-        spent
+        spent(&self.hub, &self.hub_disk, self.node(site))
     }
 
     /// PINs of a site that came to be in doubt, by what is known of them by now.
@@ -271,8 +268,8 @@ fn h07_a_node_that_left_with_nothing_is_closed_and_heard_no_more() {
     net.settle();
     let node = net.node(1);
     let close = |net: &mut Net| {
-        let (position, ledger) = net.archived(1);
-        net.try_order(Command::CloseNode { node, spent: Spent::of(position, &ledger) })
+        let spent = net.spent(1);
+        net.try_order(Command::CloseNode { node, spent })
     };
     assert!(matches!(close(&mut net), Err(CommandError::NodeNotDrained(_))));
     net.drain(1, true);
@@ -283,7 +280,7 @@ fn h07_a_node_that_left_with_nothing_is_closed_and_heard_no_more() {
     assert!(matches!(close(&mut net), Err(CommandError::NodeUnfinished(_))), "it may have answered since");
     net.come_back(1);
     net.settle();
-    assert!(net.sites[1].node.take_leave(&net.now), "it has nothing left");
+    assert!(net.takes_leave(1), "it has nothing left");
     net.settle();
     net.leave(1);
     assert!(net.hub.is_journal_whole(node));
@@ -292,7 +289,7 @@ fn h07_a_node_that_left_with_nothing_is_closed_and_heard_no_more() {
     net.come_back(1);
     net.settle();
     assert!(!net.hub.is_journal_whole(node));
-    assert!(net.sites[1].node.take_leave(&net.now));
+    assert!(net.takes_leave(1));
     net.settle();
     net.leave(1);
     net.restart_hub();

@@ -69,7 +69,7 @@ fn law_1_what_a_lost_cache_held_is_in_doubt_pin_by_pin_and_nobody_gets_it() {
     net.drain(0, true);
     net.settle();
     assert!(net.hub.node_drain(net.node(0)).unwrap().is_gone);
-    assert!(net.sites[0].node.take_leave(&net.now));
+    assert!(net.takes_leave(0));
     net.settle();
     net.leave(0);
     let close = |net: &mut Net| {
