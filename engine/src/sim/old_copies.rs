@@ -36,12 +36,12 @@ impl World<'_> {
         self.cut(at);
         self.tell_upper(at);
         let disk = Arc::new(copy);
-        let started = self.sites[at].start_on(disk.clone());
+        let started = self.sites[at].start_on(Arc::clone(&disk));
         let mut node = started.expect("what was a disk once can be started on");
         // At times it sells alone until its journal is longer than what upstream has of the right one: its customers are outside the
         // laws, the others are not.
         if dice.one_in(2) {
-            node = self.sell_alone(at, node, disk, known, dice);
+            node = self.sell_alone(at, node, &disk, known, dice);
         }
         node.handle_reconnected();
         let stopped = self.meet_hub(seller, &mut node, dice);
@@ -67,7 +67,7 @@ impl World<'_> {
         &self,
         at: usize,
         mut node: Node,
-        disk: Arc<HeapDisk>,
+        disk: &Arc<HeapDisk>,
         known: u64,
         dice: &mut Dice,
     ) -> Node {
@@ -86,7 +86,7 @@ impl World<'_> {
                 break;
             }
             if sequence.is_multiple_of(8) {
-                node = self.sites[at].start_on(disk.clone()).expect("its disk does not fail");
+                node = self.sites[at].start_on(Arc::clone(disk)).expect("its disk does not fail");
             }
         }
         node
