@@ -156,6 +156,7 @@ pub(super) fn start<M: Meddler>(
             let sender = committer.sender(Arc::new(handle.clone()));
             let (registry, library) = (Arc::clone(steward.registry()), steward.library());
             let seller = Seller::new(seller_id, registry, library, windows, Arc::clone(&space));
+            let seller = seller.with_service(steward.service());
             let reports = Reports {
                 worker,
                 dry: dry_in.clone(),

@@ -92,8 +92,7 @@ pub(super) fn start(
         downlinks::start(listener, &managers, workers.clone(), deliver, clock, random)
     });
     let below = below.transpose()?;
-    // Unless the steward says otherwise at once.
-    standing.open.store(true, Relaxed);
+    standing.open.store(steward.service() == Service::Open, Relaxed);
     let (writer, written) = SegmentWriter::start(&disk, fatal);
     let desk = Desk {
         steward,

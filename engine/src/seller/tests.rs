@@ -510,6 +510,11 @@ fn law_4_a_seller_that_has_left_calls_nothing_open_that_the_hub_may_have_blocked
     // Until the hub says that it is not gone.
     till.seller.handle_service(Service::Open, &mut till.said);
     assert_eq!(login(&mut till), [sold, (SequenceState::Open, 0)]);
+    // Started again, it does so before anybody has told it.
+    let mut again = Till::with_stock(1, 5);
+    again.seller = again.seller.with_service(Service::Closed);
+    assert_eq!(login(&mut again), [(SequenceState::InDoubt, 0); 2]);
+    assert_eq!(later(again.vend(Attempt::First, 1, 500, 0)), LaterReason::Stopping);
 }
 
 #[test]

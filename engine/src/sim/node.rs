@@ -188,6 +188,7 @@ impl Node {
         let workers = windows.into_iter().map(|windows| {
             let registry = steward.registry().clone();
             let seller = Seller::new(id, registry, steward.library(), windows, space.clone());
+            let seller = seller.with_service(steward.service());
             Worker {
                 seller,
                 sender: committer.sender(Arc::new(Nobody)),

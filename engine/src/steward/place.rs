@@ -68,6 +68,12 @@ impl<D: Disk> Steward<D> {
         self.store_state(now)
     }
 
+    /// What terminals may have of the node now.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
     /// What terminals may have of the node from now on.
     pub(super) fn serve(&mut self, service: Service) {
         if service == self.service {

@@ -262,6 +262,12 @@ impl<S: Sealed> Seller<S> {
         }
     }
 
+    /// With what terminals may have of the node from the beginning: what the steward says later comes after the first requests.
+    #[must_use]
+    pub fn with_service(self, service: Service) -> Self {
+        Self { service, ..self }
+    }
+
     /// What terminals may have of the node from now on. Who does not get it is told to come back, and finds another seller.
     pub fn handle_service(&mut self, service: Service, replies: &mut impl Replies) {
         self.service = service;
