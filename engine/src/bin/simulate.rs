@@ -71,6 +71,9 @@ struct Options {
     /// The kinds of faults, with commas between them.
     #[arg(long)]
     kinds: Option<Kinds>,
+    /// Kinds of faults that are not among those drawn, with commas between them.
+    #[arg(long)]
+    without: Option<Kinds>,
     /// Only these faults, by their number in the run, with commas between them; `none`.
     #[arg(long)]
     only: Option<String>,
@@ -107,6 +110,8 @@ impl Options {
 
     fn plan(&self, seed: u64) -> Result<Plan, String> {
         let drawn = Plan::of(seed);
+        let mut kinds = self.kinds.unwrap_or(drawn.kinds);
+        self.without.into_iter().flat_map(Kinds::iter).for_each(|kind| kinds.remove(kind));
         let only = self.only.as_deref().map(|only| {
             let numbers = only.split(',').filter(|number| *number != "none");
             numbers
@@ -125,7 +130,7 @@ impl Options {
             scarce: self.scarce.unwrap_or(drawn.scarce),
             relays: self.relays.unwrap_or(drawn.relays),
             bulk: self.bulk.unwrap_or(drawn.bulk),
-            kinds: self.kinds.unwrap_or(drawn.kinds),
+            kinds,
             only: only.transpose()?,
             planted: None,
         })

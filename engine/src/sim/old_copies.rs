@@ -35,6 +35,9 @@ impl World<'_> {
         }
         self.cut(at);
         self.tell_upper(at);
+        // A full disk at either end is another matter: nothing is archived then, so nothing is found out, and nothing comes of it.
+        copy.limit(None);
+        self.hub_disk.limit(None);
         let disk = Arc::new(copy);
         let started = self.sites[at].start_on(Arc::clone(&disk));
         let mut node = started.expect("what was a disk once can be started on");
