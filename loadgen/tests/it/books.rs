@@ -97,7 +97,7 @@ fn books_that_cannot_be_read_afterwards_make_a_run_invalid() {
     let network = Live::start_process(folder.path(), TERMINALS, 60_000);
     let load = ["--duration", "2s", "--rate", "1000"];
     let loadgen = start(folder.path(), &network, &network.data, &load);
-    network.await_sales(500);
+    network.await_sales(20);
     std::fs::remove_file(network.data.join("pinwheel.sock")).unwrap();
     let (code, result) = end(loadgen);
     assert_eq!(code, Some(3), "{result}");
