@@ -87,7 +87,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// The parts of a transfer's span that a server still has by the hub's books as it had them then. What has come back to the
     /// hub since, it was said of then what became of it.
-    fn given_before(&self, server: SellerId, fact: &TransferFact) -> Vec<Span> {
+    pub(super) fn given_before(&self, server: SellerId, fact: &TransferFact) -> Vec<Span> {
         let is_its = |place: Place| matches!(place, Place::Given { node, .. } if node == server);
         let pieces = self.pieces_over(fact.span).filter(|piece| piece.generation < fact.generation);
         pieces.filter(|piece| is_its(piece.place)).filter_map(|piece| common(piece.span, fact.span)).collect()

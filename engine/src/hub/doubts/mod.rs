@@ -230,9 +230,12 @@ impl<S: Store, D: Disk> Hub<S, D> {
         node: SellerId,
         spent: &Spent,
     ) -> Result<Result<Vec<Span>, CommandError>, HubError> {
-        let given: Vec<Span> = if self.parent(node).is_some() {
+        let given: Vec<Span> = if let Some(server) = self.parent(node) {
             match self.books_below(node, spent)? {
-                Ok(books) => books.pieces().map(|piece| piece.span).collect(),
+                // Its server may have had some of it back, and given it to the hub, before the archive says so.
+                Ok(books) => {
+                    books.pieces().flat_map(|piece| self.given_before(server, &piece.fact())).collect()
+                }
                 Err(error) => return Ok(Err(error)),
             }
         } else {

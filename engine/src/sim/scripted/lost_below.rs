@@ -165,6 +165,35 @@ fn law_1_a_server_that_does_not_know_of_it_goes_on_and_what_it_gave_is_in_doubt_
 }
 
 #[test]
+fn law_1_what_a_cache_gave_back_is_not_in_doubt_there_when_it_is_the_hubs_before_the_servers_journal_says_so()
+{
+    for at in 0..30 {
+        let mut net = Net::tree(&[(None, SERVER), (Some(0), CACHE), (None, (0, 1, 800))], 1_000, 7);
+        let sold = net.sell(1, 20);
+        net.settle();
+        // What the cache gives back goes on to the hub at once, and the journals follow in their time.
+        net.drain(0, true);
+        (0..at).for_each(|_| _ = net.turn());
+        net.leave(0);
+        let shelf = net.hub.available(VARIETY);
+        net.lose(1).unwrap();
+        let doubts = net.doubts(1, DoubtState::InDoubt);
+        assert!(
+            shelf + doubts + sold.len() as u64 <= 1_000,
+            "after {at}: {shelf} at the hub, {doubts} in doubt"
+        );
+        // The hub has given some of it to the server again by the time that the journals are in.
+        net.drain(0, false);
+        net.come_back(0);
+        net.settle();
+        net.come_back(1);
+        net.settle();
+        assert_eq!(net.in_doubt(), 0, "after {at}");
+        assert_eq!(net.stocks().iter().sum::<u64>() + net.hub.available(VARIETY), 980, "after {at}");
+    }
+}
+
+#[test]
 fn law_1_a_server_is_lost_after_the_nodes_below_it_and_each_says_what_it_knows_when_it_comes_back() {
     for at in 0..12 {
         for what in ANYTHING {
