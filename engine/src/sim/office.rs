@@ -15,7 +15,6 @@ use crate::stock::segment::SegmentFile;
 use crate::stock::{BlockKey, Expiry, NodeKeys};
 use crate::time::Now;
 use std::sync::Arc;
-use wire::message::Charset;
 
 /// A hub on a store and a disk in memory.
 pub(super) type SimHub = Hub<MemoryStore, HeapDisk>;
@@ -111,18 +110,9 @@ pub(super) fn add_variety(
     dice: &mut Dice,
     now: &Now,
 ) -> VarietyId {
-    let variety = Variety {
-        id: VarietyId(0),
-        code: format!("product-{product}-{face_value}"),
-        product,
-        face_value,
-        currency: *b"ZAR",
-        currency_digits: 2,
-        charset: Charset::Ascii,
-        name: b"Airtime".to_vec(),
-        receipt: b"Dial *100#".to_vec(),
-        minimum_life_days: 0,
-    };
+    let code = format!("product-{product}-{face_value}");
+    let airtime = Variety::airtime(VarietyId(0), &code, product, face_value);
+    let variety = Variety { receipt: b"Dial *100#".to_vec(), ..airtime };
     let Done::Variety(id) = command(hub, Command::AddVariety(variety), dice, now) else {
         panic!("a variety was asked for")
     };
