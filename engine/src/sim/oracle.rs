@@ -226,7 +226,9 @@ impl Oracle {
     pub(super) fn check_books(&self, seller: SellerId, mut find: impl FnMut(VendName) -> Option<Outcome>) {
         for (&sequence, told) in self.answers.iter().filter(|(sequence, _)| sequence.seller == seller) {
             let found = find(sequence.vend);
-            let is_the_hubs = *told == Told::Blocked && found.is_none() && self.closed.contains(&seller);
+            // What the hub says of a seller that has left is the hub's; started all the same, the seller may decline by itself.
+            let has_no_pin = found.is_none_or(|outcome| outcome.pin.is_none());
+            let is_the_hubs = *told == Told::Blocked && has_no_pin && self.closed.contains(&seller);
             if *told != Told::Unsettled && !is_the_hubs {
                 check(sequence, *told, found);
             }

@@ -34,7 +34,7 @@ pub(super) struct Line {
     relay: usize,
     site: usize,
     up: VecDeque<(u32, Up)>,
-    down: VecDeque<(u32, u16, Reply)>,
+    down: VecDeque<(u32, Down)>,
     /// The sessions that the server's end knows.
     open: BTreeMap<u32, Asker>,
 }
@@ -43,6 +43,12 @@ pub(super) struct Line {
 enum Up {
     Open(Asker),
     Frame(u16, Request),
+    End,
+}
+
+/// What a worker says.
+enum Down {
+    Frame(u16, Reply),
     End,
 }
 
@@ -252,21 +258,27 @@ impl World<'_> {
                     let Some((session, what)) = line.up.pop_front() else { return false };
                     self.hear_carried(Which::Of(relay, worker), session, what);
                 } else {
-                    let Some((session, correlation, reply)) = line.down.pop_front() else { return false };
-                    let is_its = |till: &&mut super::world::Till| {
-                        (till.relay, till.carried) == (Some(relay), Some(session))
-                    };
-                    match self.terminals.iter_mut().find(is_its) {
-                        Some(till) => till.replies.push_back((correlation, reply)),
-                        None => self.trace.note(
-                            "late reply dropped",
-                            Subject::default().number(session.into()),
-                            String::new,
-                        ),
-                    }
+                    let Some((session, what)) = line.down.pop_front() else { return false };
+                    self.pass_down(relay, session, what);
                 }
                 true
             }
+        }
+    }
+
+    /// Something that a worker said is for a terminal.
+    fn pass_down(&mut self, relay: usize, session: u32, what: Down) {
+        let is_its = |till: &super::world::Till| (till.relay, till.carried) == (Some(relay), Some(session));
+        match (self.terminals.iter().position(is_its), what) {
+            (Some(till), Down::Frame(correlation, reply)) => {
+                self.terminals[till].replies.push_back((correlation, reply));
+            }
+            // It has no session any more, and asks for another.
+            (Some(till), Down::End) => self.connect_terminal(till),
+            (None, Down::Frame(..)) => {
+                self.trace.note("late reply dropped", Subject::default().number(session.into()), String::new);
+            }
+            (None, Down::End) => {}
         }
     }
 
@@ -303,10 +315,12 @@ impl World<'_> {
         let lines = self.relays.iter_mut().flat_map(|relay| &mut relay.lines).chain(&mut self.left_lines);
         let node = &mut self.sites[site].node;
         for line in lines.filter(|line| line.site == site) {
-            line.open.retain(|_, asker| {
+            let Line { open, down, .. } = line;
+            open.retain(|session, asker| {
                 let stays = asker.terminal != terminal || Some(asker.session) == but;
                 if !stays {
                     node.handle_closed(asker);
+                    down.push_back((*session, Down::End));
                 }
                 stays
             });
@@ -320,7 +334,7 @@ impl World<'_> {
             let session =
                 line.open.iter().find(|(_, open)| open.session == asker.session).map(|(session, _)| *session);
             if let Some(session) = session {
-                line.down.push_back((session, asker.correlation, reply.clone()));
+                line.down.push_back((session, Down::Frame(asker.correlation, reply.clone())));
                 return true;
             }
         }
