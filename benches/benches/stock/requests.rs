@@ -140,6 +140,7 @@ impl Node {
             node: self.seller,
             hub_epoch: 0,
             journal_from: 0,
+            journal_mark: 0,
             workers: 1,
             registry_version: 0,
             registry_digest: 0,

@@ -112,6 +112,7 @@ impl Site {
                     node: of,
                     hub_epoch: 0,
                     journal_from: 0,
+                    journal_mark: 0,
                     workers,
                     registry_version,
                     registry_digest,

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 impl<S: Store, D: Disk> Hub<S, D> {
     /// Decides about every variety of which something has changed, and about all of them once in a while.
     pub(super) fn allot(&mut self) -> Result<(), HubError> {
-        if self.now_ms >= self.review_at_ms {
-            self.review_at_ms = self.now_ms + REVIEW_MS;
+        if self.elapsed_ms >= self.review_at_ms {
+            self.review_at_ms = self.elapsed_ms + REVIEW_MS;
             self.dirty.extend(self.registry.varieties().map(|variety| variety.id));
         }
         // What turns up meanwhile is for the next round.
@@ -91,7 +91,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 (true, None) => Standing::Open,
                 (false, None) => Standing::Away,
             },
-            room: if self.now_ms < node.rests_until_ms { Some(0) } else { known.room },
+            room: if self.elapsed_ms < node.rests_until_ms { Some(0) } else { known.room },
             ..known
         }
     }

@@ -329,7 +329,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         now_ms: u64,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), HubError> {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.pass_to(now_ms);
         let result = match command {
             Command::AddVariety(variety) => self.add_variety(variety),
             Command::Import { varieties, dealers } => self.import(varieties, dealers),

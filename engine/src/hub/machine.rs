@@ -48,11 +48,11 @@ pub struct Hub<S: Store, D: Disk> {
     pub(super) rates: BTreeMap<VarietyId, SalesRate>,
     /// Who supplies what; nothing is ordered without it.
     pub(super) supply: Option<Supply>,
-    /// Orders are decided again from then on.
+    /// Orders are decided again from then on; in [`Hub::elapsed_ms`].
     pub(super) order_after_ms: u64,
     /// Varieties about which something has changed since they were last decided about.
     pub(super) dirty: BTreeSet<VarietyId>,
-    /// When all are decided about next.
+    /// When all are decided about next; in [`Hub::elapsed_ms`].
     pub(super) review_at_ms: u64,
     /// Sold and recalled lately. It begins anew with each start, which puts off what nobody needs.
     pub(super) churn: BTreeMap<VarietyId, Churn>,
@@ -69,7 +69,12 @@ pub struct Hub<S: Store, D: Disk> {
     changes: Vec<Change>,
     effects: VecDeque<Effect>,
     outputs: VecDeque<Output>,
+    /// The latest time it was told, in milliseconds of Unix time: for records and expiry.
     pub(super) now_ms: u64,
+    /// The latest time it was told since the clock was set back last.
+    told_ms: u64,
+    /// Milliseconds that have gone by, as far as it was told: for whatever waits. It goes on when a clock was set back.
+    pub(super) elapsed_ms: u64,
     failed: bool,
 }
 
@@ -144,6 +149,8 @@ impl<S: Store, D: Disk> Hub<S, D> {
             effects: VecDeque::new(),
             outputs: VecDeque::new(),
             now_ms: 0,
+            told_ms: 0,
+            elapsed_ms: 0,
             failed: false,
         })
     }
@@ -234,12 +241,21 @@ impl<S: Store, D: Disk> Hub<S, D> {
         }
     }
 
+    /// Takes in what the wall's clock says.
+    pub(super) fn pass_to(&mut self, now_ms: u64) {
+        self.elapsed_ms += now_ms.saturating_sub(self.told_ms);
+        // Who is a little behind has looked at the clock a little earlier.
+        let is_set_back = self.told_ms.saturating_sub(now_ms) > SET_BACK_MS_MIN;
+        self.told_ms = if is_set_back { now_ms } else { self.told_ms.max(now_ms) };
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
     /// A message from a node.
     ///
     /// # Errors
     /// [`HubError`]: the hub stops. What a node did wrong closes its connection only.
     pub fn handle_link(&mut self, from: SellerId, message: ToHub, now_ms: u64) -> Result<(), HubError> {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.pass_to(now_ms);
         let handled = match message {
             // Such a node has its stock from its server, under numbers of that link: it has no other.
             _ if self.parent(from).is_some() => Ok(Err(NodeFault::Unknown)),
@@ -268,10 +284,16 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// A node broke the protocol, or must not go on: its connection is closed after the next commit.
     pub(super) fn refuse_node(&mut self, node: SellerId, fault: NodeFault) {
         self.handle_cut(node);
+        if let Some(live) = self.nodes.get_mut(&node) {
+            live.refused = true;
+        }
         match fault {
             NodeFault::Closed => self.stage(Output::Send { node, message: ToNode::Closed }),
             // Closed, it would come again, and sell meanwhile what its other self may have sold.
             NodeFault::Journal(_) => self.stage(Output::Send { node, message: ToNode::OldCopy }),
+            NodeFault::Transfer(fault) if fault.shows_old_giver() => {
+                self.stage(Output::Send { node, message: ToNode::OldCopy });
+            }
             _ => {}
         }
         self.stage(Output::Close { node, fault });
@@ -399,7 +421,13 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let Some(node) = self.nodes.get_mut(&from) else { return Ok(Err(NodeFault::Unknown)) };
         node.heard_ms = now_ms;
         if let ToHub::Hello {
-            node: named, hub_epoch, journal_from, registry_version, registry_digest, ..
+            node: named,
+            hub_epoch,
+            journal_from,
+            journal_mark,
+            registry_version,
+            registry_digest,
+            ..
         } = message
         {
             if named != from {
@@ -424,6 +452,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
             self.handle_cut(from);
             if let Some(node) = self.nodes.get_mut(&from) {
                 node.greeted = true;
+                node.mark = journal_mark;
                 node.farewell = None;
                 node.hold(registry_version, registry_digest, self.registry.version(), self.now_ms);
                 let row = node.row();
@@ -432,8 +461,19 @@ impl<S: Store, D: Disk> Hub<S, D> {
             self.effects.push_back(Effect::Greet(from));
             return Ok(Ok(()));
         }
+        if node.refused {
+            // Its connection is about to be closed; another fault would take back what it is told of the first.
+            return Ok(Ok(()));
+        }
         if !node.greeted {
             return Ok(Err(NodeFault::HelloMissing));
+        }
+        if node.below.is_none() && !node.is_proven() && is_of_stock(&message) {
+            if node.unheard.len() >= UNHEARD_MAX {
+                return Ok(Err(NodeFault::TooManyRequests(UNHEARD_MAX)));
+            }
+            node.unheard.push(message);
+            return Ok(Ok(()));
         }
         let result = match message {
             ToHub::Need { request, variety, count } => {
@@ -462,10 +502,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                 self.handle_recalled(from, recall, count);
                 Ok(())
             }
-            ToHub::Report(report) => {
-                self.handle_report(from, &report);
-                Ok(())
-            }
+            ToHub::Report(report) => self.handle_report(from, &report),
             ToHub::Ask { question, seller, asked } => {
                 self.handle_ask(from, question, seller, asked);
                 Ok(())
@@ -485,7 +522,22 @@ impl<S: Store, D: Disk> Hub<S, D> {
             // What is in an envelope is for another node: see `handle_link`.
             ToHub::Hello { .. } | ToHub::Below { .. } | ToHub::BelowGone { .. } => Ok(()),
         };
+        if result.is_ok() {
+            return self.hear_at_last(from);
+        }
         Ok(result)
+    }
+
+    /// Once a node's journal is seen to be the right one, what it said before counts.
+    fn hear_at_last(&mut self, from: SellerId) -> Result<Result<(), NodeFault>, HubError> {
+        let waiting = |node: &&mut Node| node.is_proven() && !node.unheard.is_empty();
+        let Some(node) = self.nodes.get_mut(&from).filter(waiting) else { return Ok(Ok(())) };
+        for message in std::mem::take(&mut node.unheard) {
+            if let Err(fault) = self.handle_message(from, message)? {
+                return Ok(Err(fault));
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn handle_need(&mut self, node: SellerId, need: Need) -> Result<(), NodeFault> {
@@ -501,15 +553,16 @@ impl<S: Store, D: Disk> Hub<S, D> {
         Ok(())
     }
 
-    fn handle_report(&mut self, node: SellerId, report: &Report) {
-        let Some(live) = self.nodes.get_mut(&node) else { return };
-        live.handle_report(report);
+    fn handle_report(&mut self, node: SellerId, report: &Report) -> Result<(), NodeFault> {
+        let Some(live) = self.nodes.get_mut(&node) else { return Ok(()) };
+        live.handle_report(report)?;
         for stock in &report.stock {
             self.dirty.insert(stock.variety);
             let before = self.sold.insert((node, stock.variety), stock.sold_total);
             let sold = before.map_or(0, |before| stock.sold_total.saturating_sub(before));
             self.churn.entry(stock.variety).or_default().handle_moved(sold, 0, self.now_ms);
         }
+        Ok(())
     }
 
     /// Does what the commit allows, in the order in which it was staged.
@@ -602,7 +655,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
         let (mut counts, mut grown) = (Vec::new(), Vec::new());
         for node in self.nodes.values_mut() {
             let length: u64 = node.journal.iter().map(|range| range.len() as u64).sum();
-            if length > 0 && self.now_ms >= node.archive_after_ms {
+            if length > 0 && self.elapsed_ms >= node.archive_after_ms {
                 let (position, chain) = (node.journal_acked, node.journal_chain);
                 match node.archive.append(&*self.disk, position, &node.journal, chain) {
                     Ok(()) => {
@@ -621,7 +674,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
                         self.changes.push(change);
                     }
                     Err(error) if error.is_full() => {
-                        node.archive_after_ms = self.now_ms + ARCHIVE_RETRY_MS;
+                        node.archive_after_ms = self.elapsed_ms + ARCHIVE_RETRY_MS;
                         let alarm = Alarm::ArchiveFull { node: node.seller };
                         self.effects.push_back(Effect::Output(Output::Alarm(alarm)));
                     }
@@ -645,6 +698,20 @@ impl<S: Store, D: Disk> Hub<S, D> {
         }
         Ok(())
     }
+}
+
+/// Whether what a node says is about what it has, takes or wants.
+fn is_of_stock(message: &ToHub) -> bool {
+    matches!(
+        message,
+        ToHub::Need { .. }
+            | ToHub::Urgent { .. }
+            | ToHub::Progress { .. }
+            | ToHub::Answer { .. }
+            | ToHub::Offer(_)
+            | ToHub::Ready
+            | ToHub::Recalled { .. }
+    )
 }
 
 fn registry_of(books: &Books, keys: &NodeKeys) -> Result<Registry, HubError> {
@@ -675,5 +742,9 @@ fn remove_orphans<D: Disk>(disk: &D, books: &Books) -> Result<(), HubError> {
     Ok(())
 }
 
+/// A clock that goes back by more was set back.
+const SET_BACK_MS_MIN: u64 = 10_000;
+/// Messages that a node may have said before it is heard.
+const UNHEARD_MAX: usize = 8 * 1024;
 /// How long to wait before writing to a full disk again.
 const ARCHIVE_RETRY_MS: u64 = 1000;

@@ -9,10 +9,10 @@ use super::{HubError, NodeFault};
 use crate::disk::Disk;
 use crate::ids::{KeyEpoch, SellerId, TerminalId, VarietyId};
 use crate::journal::Position;
-use crate::journal::batch::{self, Chain};
+use crate::journal::batch::{self, BrokenRange, Chain};
 use crate::journal::record::{Stream, TransferFact};
 use crate::ledger::Taken;
-use crate::link::{Offer, Report, StockReport};
+use crate::link::{Offer, Report, StockReport, ToHub};
 use crate::policy::{Reason, Wait};
 use crate::stock::{NodeKeys, WrappedKey};
 use crate::transfer::{Giver, Taker, TransferFault};
@@ -43,6 +43,12 @@ pub(super) struct Node {
     pub(super) return_reasons: BTreeMap<u64, Reason>,
     /// Whether a connection has said hello.
     pub(super) greeted: bool,
+    /// Stands in what it has written to its journal since it was started.
+    pub(super) mark: u64,
+    /// What it said of stock before it was [proven](Node::is_proven).
+    pub(super) unheard: Vec<ToHub>,
+    /// It did something that closes its connection, and what it says until that is closed is not heard.
+    pub(super) refused: bool,
     /// Whether it has offered again what was open, in this connection.
     pub(super) resumed: bool,
     /// What it asked for, in order of arrival.
@@ -59,7 +65,7 @@ pub(super) struct Node {
     pub(super) journal_end: u64,
     /// From its last report: transfers to the hub that it had not settled.
     pub(super) returns_open: u32,
-    /// It had no room for what it was given: nothing is given before this time.
+    /// It had no room for what it was given: nothing is given before this, in [`Hub::elapsed_ms`](super::Hub).
     pub(super) rests_until_ms: u64,
     /// Whether it is going offline.
     pub(super) drain: Option<Drain>,
@@ -84,7 +90,7 @@ pub(super) struct Node {
     pub(super) journal_chain: Chain,
     /// Whether a range came that is not answered yet.
     pub(super) journal_heard: bool,
-    /// After a full disk: not before this time.
+    /// After a full disk: not before this, in [`Hub::elapsed_ms`](super::Hub).
     pub(super) archive_after_ms: u64,
 }
 
@@ -183,6 +189,9 @@ impl Node {
             comparing: Vec::new(),
             return_reasons: BTreeMap::new(),
             greeted: false,
+            mark: 0,
+            unheard: Vec::new(),
+            refused: false,
             resumed: false,
             needs: Vec::new(),
             grants: VecDeque::new(),
@@ -232,6 +241,8 @@ impl Node {
     /// Forgets the connection.
     pub(super) fn cut(&mut self) {
         self.greeted = false;
+        self.refused = false;
+        self.unheard.clear();
         self.givers.iter_mut().for_each(Giver::handle_cut);
         self.taker.handle_cut();
         self.resumed = false;
@@ -261,13 +272,23 @@ impl Node {
     }
 
     /// What the node has.
-    pub(super) fn handle_report(&mut self, report: &Report) {
+    ///
+    /// # Errors
+    /// [`NodeFault::Journal`]: its journal ends where the archive has got to, and the archive is of another opening.
+    pub(super) fn handle_report(&mut self, report: &Report) -> Result<(), NodeFault> {
+        // It has not looked at its journal yet if that has no end. What a node below a server says may be older than its journal
+        // here: they come over different channels, and through the server.
+        let is_known = (1..=self.journal_chain.end.0).contains(&report.journal_end);
+        if is_known && self.below.is_none() && !self.is_proven() {
+            return Err(BrokenRange { position: Position(report.journal_end) }.into());
+        }
         self.has_reported = true;
         self.journal_end = report.journal_end;
         self.returns_open = report.returns_open;
         let reported =
             |report: &StockReport| (report.variety, Reported { report: *report, came: 0, went: 0 });
         self.stock = Some(report.stock.iter().map(reported).collect());
+        Ok(())
     }
 
     /// The taker of a transfer answers. What it has taken is part of what it has from now on: its next report says so.
@@ -331,6 +352,12 @@ impl Node {
     /// The same, to be corrected by what has come and gone since.
     pub(super) fn reported_mut(&mut self, variety: VarietyId) -> Option<&mut Reported> {
         self.stock.as_mut()?.get_mut(&variety)
+    }
+
+    /// Whether its journal, as far as it has come, has been seen to be the one that is archived. Whoever is started on an old copy never
+    /// is: a copy is opened under another mark, and what it writes then does not continue the archive.
+    pub(super) fn is_proven(&self) -> bool {
+        self.journal_chain.mark == self.mark
     }
 
     /// Takes a range of the journal if it begins where the last one ended. Nothing else comes of it before the commit.

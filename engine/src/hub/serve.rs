@@ -182,7 +182,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     fn handle_given_away(&mut self, node: SellerId, fact: &TransferFact, accepted: bool) {
         self.dirty.insert(fact.variety);
         let Some(live) = self.nodes.get_mut(&node).filter(|_| !accepted) else { return };
-        live.rests_until_ms = self.now_ms + REFUSED_REST_MS;
+        live.rests_until_ms = self.elapsed_ms + REFUSED_REST_MS;
         self.shelve(fact.span);
         self.put_out(Output::Alarm(Alarm::Refused { node, number: fact.number }));
     }

@@ -79,13 +79,16 @@ pub struct Header {
     pub boot_epoch: u32,
     /// How many records follow.
     pub record_count: u32,
+    /// Drawn at random for each opening, and the same in all its batches: two that go on from copies of one journal never look
+    /// alike.
+    pub mark: u64,
 }
 
 impl Header {
     pub(super) fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<Self> {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        (bytes[..CHECKSUM] == MAGIC && word(ZERO) == 0).then(|| Self {
+        (bytes[..CHECKSUM] == MAGIC).then(|| Self {
             checksum: word(CHECKSUM),
             position: Position(word(POSITION)),
             number: word(NUMBER),
@@ -93,6 +96,7 @@ impl Header {
             previous_checksum: word(PREVIOUS_CHECKSUM),
             boot_epoch: half(BOOT_EPOCH),
             record_count: half(RECORD_COUNT),
+            mark: word(MARK),
         })
     }
 
@@ -118,6 +122,8 @@ pub struct Chain {
     pub checksum: u64,
     /// Boot epoch of the last batch; 0 before the first.
     pub boot_epoch: u32,
+    /// Mark of the opening that the last batch is of.
+    pub mark: u64,
 }
 
 impl Chain {
@@ -129,7 +135,8 @@ impl Chain {
             && header.previous_checksum == self.checksum
             && header.proven == self.end
             && header.position >= self.end
-            && (header.boot_epoch == self.boot_epoch || header.boot_epoch == self.boot_epoch + 1);
+            && (header.boot_epoch == self.boot_epoch + 1
+                || (header.boot_epoch, header.mark) == (self.boot_epoch, self.mark));
         let is_stale = planted::is(Fault::TrustStaleBatch) && header.position < self.end;
         if follows || is_stale {
             *self = Self::after(header);
@@ -145,6 +152,7 @@ impl Chain {
             number: header.number + 1,
             checksum: header.checksum,
             boot_epoch: header.boot_epoch,
+            mark: header.mark,
         }
     }
 
@@ -198,19 +206,15 @@ impl Chain {
         }
         into.extend_from_slice(&self.boot_epoch.to_le_bytes());
         into.extend_from_slice(&record_count.to_le_bytes());
-        into.extend_from_slice(&[0; 8]);
+        into.extend_from_slice(&self.mark.to_le_bytes());
         debug_assert_eq!(into.len(), SLOT_BYTES);
         into.extend_from_slice(records.as_flattened());
         // Recovery looks for headers at every slot; a record must never pass for one.
         assert!(records.iter().all(|record| record[0] != MAGIC[0]), "no record begins as a header does");
         let checksum = xxh3_64(&into[POSITION..]);
         into[CHECKSUM..POSITION].copy_from_slice(&checksum.to_le_bytes());
-        *self = Self {
-            end: Position(position.0 + length as u64),
-            number: self.number + 1,
-            checksum,
-            boot_epoch: self.boot_epoch,
-        };
+        *self =
+            Self { end: Position(position.0 + length as u64), number: self.number + 1, checksum, ..*self };
     }
 }
 
@@ -226,7 +230,7 @@ pub struct BrokenRange {
 const MAGIC: [u8; 8] = *b"\xf7pinjrn\x01";
 
 // 0 magic | 8 checksum | 16 position | 24 number | 32 proven | 40 previous checksum | 48 boot epoch | 52 record count |
-// 56 zero. The checksum covers everything from 16 to the end of the last record.
+// 56 mark. The checksum covers everything from 16 to the end of the last record.
 const CHECKSUM: usize = 8;
 const POSITION: usize = 16;
 const NUMBER: usize = 24;
@@ -234,7 +238,7 @@ const PROVEN: usize = 32;
 const PREVIOUS_CHECKSUM: usize = 40;
 const BOOT_EPOCH: usize = 48;
 const RECORD_COUNT: usize = 52;
-const ZERO: usize = 56;
+const MARK: usize = 56;
 
 #[cfg(test)]
 mod tests {
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn only_the_next_batch_is_admitted() {
-        let start = Chain { end: Position(64), number: 5, checksum: 77, boot_epoch: 3 };
+        let start = Chain { end: Position(64), number: 5, checksum: 77, boot_epoch: 3, mark: 9 };
         let next = Header {
             checksum: 1,
             position: Position(64),
@@ -275,6 +279,7 @@ mod tests {
             previous_checksum: 77,
             boot_epoch: 3,
             record_count: 0,
+            mark: 9,
         };
         let admits = |header: Header| {
             let mut chain = start;
@@ -288,5 +293,7 @@ mod tests {
         assert!(!admits(Header { proven: Position(0), ..next }));
         assert!(!admits(Header { boot_epoch: 2, ..next }));
         assert!(!admits(Header { boot_epoch: 5, ..next }));
+        assert!(!admits(Header { mark: 8, ..next }), "another opening with the number of this one");
+        assert!(admits(Header { boot_epoch: 4, mark: 8, ..next }));
     }
 }

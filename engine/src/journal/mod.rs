@@ -49,6 +49,8 @@ pub struct JournalOptions {
     /// How many recycled segments it keeps beyond those, so that a journal in steady use is written where it was written
     /// before and nothing is zeroed; the rest is removed.
     pub segments_spare: usize,
+    /// Stands in every batch of this opening: to be drawn at random where a copy of the files may ever be opened beside them.
+    pub mark: u64,
 }
 
 impl JournalOptions {
@@ -58,7 +60,13 @@ impl JournalOptions {
         let eighth = u32::try_from(segment_bytes / 8 / (2 * SLOT_BYTES as u64)).unwrap_or(u32::MAX);
         let control_reserve_records = CONTROL_RESERVE_RECORDS.min(eighth);
         let (segments_ahead, segments_spare) = (SEGMENTS_AHEAD, SEGMENTS_SPARE);
-        Self { segment_bytes, control_reserve_records, segments_ahead, segments_spare }
+        Self { segment_bytes, control_reserve_records, segments_ahead, segments_spare, mark: 0 }
+    }
+
+    /// The same for an opening with this mark.
+    #[must_use]
+    pub fn marked(self, mark: u64) -> Self {
+        Self { mark, ..self }
     }
 
     /// How many segments beyond the current one are worth keeping.

@@ -60,7 +60,7 @@ pub(super) fn open<D: Disk>(
         shared,
         current: segment,
         tail,
-        chain: Chain { boot_epoch: chain.boot_epoch + 1, ..chain },
+        chain: Chain { boot_epoch: chain.boot_epoch + 1, mark: options.mark, ..chain },
         durable: chain.end,
         last_is_empty: true,
         poisoned: false,

@@ -27,6 +27,12 @@ impl<D: Disk> JournalReader<D> {
         Self { shared }
     }
 
+    /// What stands in every batch of this opening.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.shared.options.mark
+    }
+
     /// Everything below is durable.
     #[must_use]
     pub fn durable(&self) -> Position {

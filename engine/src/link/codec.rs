@@ -98,8 +98,16 @@ impl LinkMessage for ToHub {
     fn encode(&self) -> Encoded {
         let to = Writer::default();
         match self {
-            Self::Hello { node, hub_epoch, journal_from, workers, registry_version, registry_digest } => {
-                let to = to.u32(node.0).u64(*hub_epoch).u64(*journal_from).u16(*workers);
+            Self::Hello {
+                node,
+                hub_epoch,
+                journal_from,
+                journal_mark,
+                workers,
+                registry_version,
+                registry_digest,
+            } => {
+                let to = to.u32(node.0).u64(*hub_epoch).u64(*journal_from).u64(*journal_mark).u16(*workers);
                 Encoded::fields(HELLO, to.u64(*registry_version).u64(*registry_digest))
             }
             Self::Report(report) => Encoded::fields(REPORT, to.report(report)),
@@ -137,6 +145,7 @@ impl LinkMessage for ToHub {
                 node: SellerId(from.u32()?),
                 hub_epoch: from.u64()?,
                 journal_from: from.u64()?,
+                journal_mark: from.u64()?,
                 workers: from.u16()?,
                 registry_version: from.u64()?,
                 registry_digest: from.u64()?,

@@ -50,6 +50,8 @@ pub enum ToHub {
         /// The hub has acknowledged the node's journal at least up to this position. One that holds less is a stale copy
         /// and stops.
         journal_from: u64,
+        /// Stands in every batch that the node has written to its journal since it was started.
+        journal_mark: u64,
         /// Worker threads that sell.
         workers: u16,
         /// The version of the registry that the node holds; 0: none.

@@ -94,7 +94,10 @@ pub(super) fn start<M: Meddler>(
     let keys = NodeKeys::from_file(&data.join("seller.key"), fresh)?;
     let seller_id = joined.seller;
 
+    let mut mark = [0; 8];
+    random(&mut mark);
     let journal = JournalOptions::with_segment_bytes(segment_bytes_of(&data, segment_bytes));
+    let journal = journal.marked(u64::from_le_bytes(mark));
     let checkpoint_bytes = CHECKPOINT_BYTES.min(journal.segment_bytes);
     let (bookkeeper, journal) = Bookkeeper::recover(Arc::clone(&disk), journal, checkpoint_bytes)?;
     let (upkeep, reader) = (journal.upkeep(), journal.reader());

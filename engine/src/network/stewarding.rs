@@ -246,7 +246,7 @@ impl Desk {
                 tracing::info!(%address, "connected to the hub");
                 self.cut();
                 self.connection = Some(connection);
-                self.steward.handle_connected(self.shipping.acknowledged().0);
+                self.steward.handle_connected(self.shipping.acknowledged().0, self.shipping.mark());
             }
             LinkEvent::Message { connection, message, .. } => {
                 if self.connection == Some(connection) {

@@ -101,9 +101,11 @@ impl NodeStop {
         matches!(self, Self::OldSeller { .. } | Self::Steward(StewardError::OldCopy))
             || matches!(
                 self,
-                Self::Bookkeeper(BookkeeperError::Journal(
-                    JournalError::Corrupt { .. } | JournalError::Recycled { .. }
-                ))
+                Self::Bookkeeper(
+                    BookkeeperError::Journal(JournalError::Corrupt { .. } | JournalError::Recycled { .. })
+                    // It was given what it still has: it does not know that it gave that back. Nobody heard that it took it.
+                    | BookkeeperError::Contradiction { .. }
+                )
             )
     }
 }
@@ -164,7 +166,7 @@ impl Node {
         Ok(Bookkeeper::recover(disk, options, CHECKPOINT_BYTES)?.0)
     }
 
-    /// Starts a node on what is on the disk.
+    /// Starts a node on what is on the disk; `mark` is that of its journal's opening.
     ///
     /// # Errors
     /// [`NodeStop`].
@@ -174,8 +176,9 @@ impl Node {
         workers: usize,
         levels: LevelRules,
         link_keys: Arc<NodeKeys>,
+        mark: u64,
     ) -> Result<Self, NodeStop> {
-        let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES);
+        let options = JournalOptions::with_segment_bytes(SEGMENT_BYTES).marked(mark);
         let (bookkeeper, journal) = Bookkeeper::recover(disk.clone(), options, CHECKPOINT_BYTES)?;
         let (space, upkeep, boot) = (journal.space(), journal.upkeep(), journal.boot_epoch());
         let shipping = Shipping::new(journal.reader());
@@ -323,7 +326,7 @@ impl Node {
     /// The pipe to upstream was cut, if there was one, and is open again.
     pub(super) fn handle_reconnected(&mut self) {
         self.handle_unlinked();
-        self.steward.handle_connected(self.shipping.acknowledged().0);
+        self.steward.handle_connected(self.shipping.acknowledged().0, self.shipping.mark());
     }
 
     /// The pipe to upstream is cut.

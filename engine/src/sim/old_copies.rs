@@ -56,8 +56,9 @@ impl World<'_> {
             }
             other => {
                 let what = format!(
-                    "node {} runs on an old copy of its disk, and is not found out: {other:?}",
-                    seller.0
+                    "node {} runs on an old copy of its disk, up to {} where the hub has {known}, and is not found out: {other:?}",
+                    seller.0,
+                    node.books().map_or(0, |books| books.position().0),
                 );
                 broken(7, what, Concerned::default());
             }
@@ -102,6 +103,8 @@ impl World<'_> {
             self.now.monotonic_ms += 5;
             self.now.unix_ms += 5;
             while let Some(message) = node.to_hub.pop_front() {
+                self.trace
+                    .note(super::watch::name_up(&message), Subject::node(seller), || format!("{message:?}"));
                 self.hub.handle_link(seller, message, self.now.unix_ms).expect("an old node stops no hub");
             }
             self.hub.commit().expect("an old node stops no hub");

@@ -7,6 +7,7 @@ use crate::ids::SellerId;
 use crate::link::ToNode;
 use crate::policy::Levels;
 use crate::stock::NodeKeys;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub(super) struct Site {
     pub(super) workers: usize,
     pub(super) levels: Levels,
     link_keys: Arc<NodeKeys>,
+    /// How often a node was started here, on whichever disk: no two journals are opened with one mark.
+    starts: Cell<u64>,
 }
 
 impl Site {
@@ -32,10 +35,19 @@ impl Site {
     ) -> Self {
         let disk = Arc::new(HeapDisk::new());
         let levels = Levels::new(low, target, high).expect("marks go up");
-        let node = Node::boot(seller, disk.clone(), workers, levels.into(), link_keys.clone());
+        let node = Node::boot(seller, disk.clone(), workers, levels.into(), link_keys.clone(), 1);
         let mut node = node.expect("a new node starts");
         node.handle_reconnected();
-        Self { seller, disk, node, to_node: VecDeque::new(), workers, levels, link_keys }
+        Self {
+            seller,
+            disk,
+            node,
+            to_node: VecDeque::new(),
+            workers,
+            levels,
+            link_keys,
+            starts: Cell::new(1),
+        }
     }
 
     /// Starts the node anew on what is on its disk; it calls nobody yet.
@@ -53,7 +65,9 @@ impl Site {
     /// # Errors
     /// [`NodeStop`].
     pub(super) fn start_on(&self, disk: Arc<HeapDisk>) -> Result<Node, NodeStop> {
-        Node::boot(self.seller, disk, self.workers, self.levels.into(), self.link_keys.clone())
+        let mark = self.starts.get() + 1;
+        self.starts.set(mark);
+        Node::boot(self.seller, disk, self.workers, self.levels.into(), self.link_keys.clone(), mark)
     }
 
     /// Starts the node anew on what is on its disk, which calls at once.

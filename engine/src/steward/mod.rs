@@ -396,13 +396,15 @@ impl<D: Disk> Steward<D> {
         self.actions.pop_front()
     }
 
-    /// A connection to upstream is open. `acknowledged` is the journal position that upstream is known to hold.
-    pub fn handle_connected(&mut self, acknowledged: u64) {
+    /// A connection to upstream is open. `acknowledged` is the journal position that upstream is known to hold, `mark` that of the
+    /// journal's opening.
+    pub fn handle_connected(&mut self, acknowledged: u64, mark: u64) {
         self.link = Link::Down;
         self.send(ToHub::Hello {
             node: self.node,
             hub_epoch: self.hub_epoch,
             journal_from: acknowledged,
+            journal_mark: mark,
             workers: u16::try_from(self.shelves.lanes()).unwrap_or(u16::MAX),
             registry_version: self.registry.stored(),
             registry_digest: if self.registry.is_behind() { 0 } else { self.registry.current().digest() },

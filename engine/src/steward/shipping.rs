@@ -33,6 +33,12 @@ impl<D: Disk> Shipping<D> {
         self.acknowledged.max(self.reader.oldest())
     }
 
+    /// What stands in every batch since the journal was opened.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.reader.mark()
+    }
+
     /// Where the journal ends durably.
     #[must_use]
     pub fn durable(&self) -> Position {

@@ -18,8 +18,8 @@ const AIRTIME: VarietyId = VarietyId(1);
 const CHILD: SellerId = SellerId(77);
 
 fn hello_of(node: SellerId, hub_epoch: u64) -> ToHub {
-    let (journal_from, workers, registry_version, registry_digest) = (0, 1, 0, 0);
-    ToHub::Hello { node, hub_epoch, journal_from, workers, registry_version, registry_digest }
+    let (journal_from, journal_mark, workers, registry_version, registry_digest) = (0, 0, 1, 0, 0);
+    ToHub::Hello { node, hub_epoch, journal_from, journal_mark, workers, registry_version, registry_digest }
 }
 
 struct Desk {
@@ -114,7 +114,7 @@ impl Desk {
 
     /// Says hello and is made ready, with the registry.
     fn connect(&mut self, hub_epoch: u64) {
-        self.steward.handle_connected(0);
+        self.steward.handle_connected(0, 0);
         self.hear(ToNode::Welcome { hub_epoch, pending: 0, journal_acked: 0 });
         self.hear(ToNode::Registry(registry()));
         self.hear(ToNode::Ready);
@@ -510,7 +510,7 @@ fn h01_a_welcome_said_twice_undoes_nothing_and_one_that_never_came_ends_the_link
     assert!(desk.sent().iter().any(|m| matches!(m, ToHub::Report(_))), "it goes on reporting");
 
     desk.steward.handle_cut();
-    desk.steward.handle_connected(0);
+    desk.steward.handle_connected(0, 0);
     assert_eq!(desk.faults, []);
     desk.hear(ToNode::Ready);
     assert_eq!(desk.faults, [UpstreamFault::ReadyFirst]);
@@ -557,7 +557,7 @@ fn a_range_of_a_node_below_goes_on_only_behind_this_nodes_own_journal_and_its_an
     desk.hear_below(ToHub::Journal { from: 5, bytes: Bytes::from_static(b"more") });
     assert!(matches!(enveloped(desk.sent())[..], [ToHub::Journal { from: 5, .. }]));
     desk.steward.handle_cut();
-    desk.steward.handle_connected(0);
+    desk.steward.handle_connected(0, 0);
     desk.hear(ToNode::Welcome { hub_epoch: 3, pending: 0, journal_acked: 1024 });
     let hello = enveloped(desk.sent());
     assert!(matches!(hello[..], [ToHub::Hello { .. }]), "{hello:?}");

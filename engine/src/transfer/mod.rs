@@ -74,6 +74,14 @@ pub enum TransferFault {
     },
 }
 
+impl TransferFault {
+    /// Whether it proves that the giver runs on an old copy of its books.
+    #[must_use]
+    pub fn shows_old_giver(&self) -> bool {
+        matches!(self, Self::Renumbered { .. } | Self::SettledBefore { .. })
+    }
+}
+
 /// Most transfers of a stream that may be open at once at either end.
 #[must_use]
 pub const fn open_max(stream: Stream) -> usize {

@@ -39,7 +39,7 @@ impl<S: Store, D: Disk> Hub<S, D> {
     /// Says who supplies what. Call it once, after [`Hub::load`], if somebody is there who places orders; without it nothing
     /// is ordered. What was being placed when the hub stopped is in doubt from now on, unless it can be told from the books.
     pub fn handle_supply(&mut self, supply: Supply, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.pass_to(now_ms);
         let open: Vec<_> =
             self.books.orders.values().filter(|order| order.state.is_open()).cloned().collect();
         for order in open {
@@ -57,10 +57,10 @@ impl<S: Store, D: Disk> Hub<S, D> {
 
     /// Time has passed: orders what is due. Call it about once a second, before a commit.
     pub fn handle_tick(&mut self, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.pass_to(now_ms);
         let Some(supply) = self.supply.take() else { return };
-        if self.now_ms >= self.order_after_ms {
-            self.order_after_ms = self.now_ms + DECIDE_EVERY_MS;
+        if self.elapsed_ms >= self.order_after_ms {
+            self.order_after_ms = self.elapsed_ms + DECIDE_EVERY_MS;
             for (code, (supplier, rule)) in &supply.rules {
                 let Some(variety) = self.registry.variety_by_code(code).map(|variety| variety.id) else {
                     continue;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::journal::record::{Record, RecordBytes, WithdrawReason};
 use crate::journal::{Journal, JournalOptions, Position};
+use crate::link::{Report, ToHub};
 use bytes::Bytes;
 
 /// A node's journal in small segments.
@@ -15,7 +16,11 @@ pub(super) struct NodeJournal {
 
 impl NodeJournal {
     pub(super) fn new() -> Self {
-        let options = JournalOptions::with_segment_bytes(8192);
+        Self::marked(0)
+    }
+
+    fn marked(mark: u64) -> Self {
+        let options = JournalOptions::with_segment_bytes(8192).marked(mark);
         let (disk, start) = (Arc::new(HeapDisk::new()), Position(0));
         let mut journal = Journal::open(disk, options, start, start, &mut |_, _| Ok(())).unwrap();
         journal.sync().unwrap();
@@ -158,7 +163,10 @@ fn without_room_nothing_is_acknowledged_and_the_hub_tries_again_by_itself() {
     bench.disk.limit(None);
     bench.hub.commit().unwrap();
     assert!(bench.sent().is_empty(), "not before a second has passed");
-    bench.hub.handle_link(NODE, node.ship(), NOW_MS + 1000).unwrap();
+    // The clock is set back meanwhile.
+    let set_back_ms = NOW_MS - 3_600_000;
+    bench.hub.handle_link(NODE, ToHub::Ready, set_back_ms).unwrap();
+    bench.hub.handle_link(NODE, node.ship(), set_back_ms + 1000).unwrap();
     bench.hub.commit().unwrap();
     assert_eq!(acked(&bench.sent()), node.shipped.0);
 }
@@ -178,6 +186,8 @@ fn a_journal_that_does_not_continue_the_archive_closes_the_connection() {
     }
     assert_eq!(copy.shipped, node.shipped);
     bench.hub.handle_link(NODE, copy.ship(), NOW_MS).unwrap();
+    // It goes on talking: it has not heard yet.
+    bench.hub.handle_link(NODE, ToHub::Ready, NOW_MS).unwrap();
     bench.hub.commit().unwrap();
     let outputs: Vec<_> = std::iter::from_fn(|| bench.hub.poll_output()).collect();
     let [told, closed] = &outputs[..] else { panic!("{outputs:?}") };
@@ -194,6 +204,53 @@ fn a_journal_that_does_not_continue_the_archive_closes_the_connection() {
 }
 
 #[test]
+fn law_7_a_node_is_heard_of_stock_once_its_journal_is_seen_to_be_the_one_that_is_archived() {
+    let mut bench = Bench::new(MemoryStore::new());
+    bench.furnish();
+    bench.deliver(1, &[(10, 0)]);
+    let mut node = NodeJournal::marked(5);
+    let hello = |bench: &mut Bench<MemoryStore>, journal_mark| {
+        bench.hub.handle_cut(NODE);
+        let ToHub::Hello {
+            node, hub_epoch, journal_from, workers, registry_version, registry_digest, ..
+        } = hello_of(NODE, 0)
+        else {
+            panic!("it is a hello")
+        };
+        bench.tell(ToHub::Hello {
+            node,
+            hub_epoch,
+            journal_from,
+            journal_mark,
+            workers,
+            registry_version,
+            registry_digest,
+        })
+    };
+    hello(&mut bench, 5);
+    let need = ToHub::Need { request: 1, variety: VarietyId(1), count: 4 };
+    assert!(bench.tell(need).is_empty(), "nothing is archived of it");
+    assert_eq!(offers(&bench.tell(node.ship())).len(), 1);
+    // Somebody was started on a copy of its disk: what it takes does not count, and a report says that it has nothing to ship.
+    assert_eq!(offers(&hello(&mut bench, 6)).len(), 1);
+    let answer = ToHub::Answer { stream: Stream::Bulk, number: 1, accepted: true };
+    assert!(bench.tell(answer.clone()).is_empty());
+    assert_eq!(bench.hub.traffic(NODE, NOW_MS).open_pins, 4);
+    let report = Report { journal_end: node.shipped.0, returns_open: 0, stock: Vec::new() };
+    bench.hub.handle_link(NODE, ToHub::Report(report.clone()), NOW_MS).unwrap();
+    bench.hub.commit().unwrap();
+    let outputs: Vec<_> = std::iter::from_fn(|| bench.hub.poll_output()).collect();
+    let [Output::Send { message: ToNode::OldCopy, .. }, Output::Close { .. }] = outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    // The right one is known by what is archived.
+    assert_eq!(offers(&hello(&mut bench, 5)).len(), 1);
+    bench.tell(ToHub::Report(report));
+    bench.tell(answer);
+    assert_eq!(bench.hub.traffic(NODE, NOW_MS).open_pins, 0);
+}
+
+#[test]
 fn law_1_a_hub_that_has_less_of_a_journal_than_was_acknowledged_is_an_old_copy_and_stops() {
     let mut bench = furnished();
     let mut node = NodeJournal::new();
@@ -206,6 +263,7 @@ fn law_1_a_hub_that_has_less_of_a_journal_than_was_acknowledged_is_an_old_copy_a
         node: NODE,
         hub_epoch,
         journal_from: reached,
+        journal_mark: 0,
         workers: 1,
         registry_version: 0,
         registry_digest: 0,

@@ -122,7 +122,15 @@ impl<S: Store + Clone> Bench<S> {
 
 fn hello_of(node: SellerId, hub_epoch: u64) -> ToHub {
     let (workers, registry_version, registry_digest) = (1, 0, 0);
-    ToHub::Hello { node, hub_epoch, journal_from: 0, workers, registry_version, registry_digest }
+    ToHub::Hello {
+        node,
+        hub_epoch,
+        journal_from: 0,
+        journal_mark: 0,
+        workers,
+        registry_version,
+        registry_digest,
+    }
 }
 
 fn load<S: Store>(store: S, disk: &HeapDisk) -> Result<Hub<S, HeapDisk>, HubError> {
@@ -216,6 +224,7 @@ fn h09_a_node_gets_what_it_lacks_of_the_registry_and_the_hub_knows_how_far_behin
             node: NODE,
             hub_epoch,
             journal_from: 0,
+            journal_mark: 0,
             workers: 1,
             registry_version,
             registry_digest,

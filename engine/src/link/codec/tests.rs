@@ -73,10 +73,20 @@ fn to_hub() -> impl Strategy<Value = ToHub> {
 
 fn plain_to_hub() -> impl Strategy<Value = ToHub> {
     prop_oneof![
-        any::<(u32, u64, u64, u16, u64, u64)>().prop_map(|(node, hub_epoch, journal_from, workers, v, d)| {
-            let node = SellerId(node);
-            ToHub::Hello { node, hub_epoch, journal_from, workers, registry_version: v, registry_digest: d }
-        }),
+        any::<(u32, u64, u64, u64, u16, u64, u64)>().prop_map(
+            |(node, hub_epoch, journal_from, journal_mark, workers, registry_version, registry_digest)| {
+                let node = SellerId(node);
+                ToHub::Hello {
+                    node,
+                    hub_epoch,
+                    journal_from,
+                    journal_mark,
+                    workers,
+                    registry_version,
+                    registry_digest,
+                }
+            }
+        ),
         (any::<(u64, u32)>(), proptest::collection::vec(stock(), 0..5)).prop_map(
             |((journal_end, returns_open), stock)| {
                 ToHub::Report(Report { journal_end, returns_open, stock })

@@ -69,6 +69,7 @@ fn nothing_is_said_to_a_node_that_has_just_called_before_its_welcome() {
         node: called,
         hub_epoch: 0,
         journal_from: 0,
+        journal_mark: 0,
         workers: 1,
         registry_version: 0,
         registry_digest: 0,

@@ -304,6 +304,7 @@ fn h07_a_node_that_left_with_nothing_is_closed_and_heard_no_more() {
         node,
         hub_epoch: 0,
         journal_from: 0,
+        journal_mark: 0,
         workers: 1,
         registry_version: 0,
         registry_digest: 0,

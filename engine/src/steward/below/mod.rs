@@ -180,7 +180,13 @@ impl<D: Disk> Steward<D> {
     ) -> Result<(), StewardError> {
         match self.hear_child(node, message, now)? {
             Ok(()) => {}
-            Err(fault) => self.close_child(node, fault.to_string()),
+            Err(fault) => {
+                // Closed, it would come again, and sell meanwhile what its other self may have sold.
+                if matches!(fault, ChildFault::Transfer(fault) if fault.shows_old_giver()) {
+                    self.send_below(node, ToNode::OldCopy);
+                }
+                self.close_child(node, fault.to_string());
+            }
         }
         Ok(())
     }
