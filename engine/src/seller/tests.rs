@@ -180,6 +180,11 @@ fn law_4_a_repeat_gets_the_same_pin_and_a_first_on_a_used_sequence_none() {
     assert_eq!(till.vend(Attempt::Repeat, 1, 500, 0), sold);
     assert_eq!(refusal(till.vend(Attempt::First, 1, 500, 0)), RefuseReason::SequenceUsed);
     assert_eq!(refusal(till.vend(Attempt::Repeat, 1, 1000, 0)), RefuseReason::OtherVariety);
+    assert_eq!(
+        later(till.vend(Attempt::Repeat, 1, 123, 0)),
+        LaterReason::Busy,
+        "nobody knows whether it is another"
+    );
     assert_eq!(till.records().len(), 1, "one sale, whatever was asked after it");
 }
 
@@ -195,6 +200,7 @@ fn law_4_a_repeat_gets_the_same_decline_even_when_stock_came_meanwhile() {
     till.stock(1, 5, u32::MAX, Vec::new());
     assert_eq!(till.vend(Attempt::Repeat, 1, 500, 0), declined);
     assert_eq!(refusal(till.vend(Attempt::Repeat, 1, 1000, 0)), RefuseReason::OtherVariety);
+    assert_eq!(till.vend(Attempt::Repeat, 1, 123, 0), declined);
     let none = Reply::Declined { sequence: 2, reason: DeclineReason::NoSuchVariety };
     assert_eq!(till.vend(Attempt::First, 2, 123, 0), none);
     assert_eq!(till.vend(Attempt::Repeat, 2, 123, 0), none);

@@ -146,6 +146,8 @@ impl Oracle {
             | (None | Some(Told::Unsettled), SequenceState::Open)
             | (Some(Told::Declined), SequenceState::Declined | SequenceState::Blocked)
             | (Some(Told::Blocked), SequenceState::Blocked) => before,
+            // It has left, was started all the same, and does not know yet: it sells nothing, whatever it says.
+            (Some(Told::Blocked), SequenceState::Open) if self.closed.contains(&sequence.seller) => before,
             (None, SequenceState::Unsettled) => Some(Told::Unsettled),
             (None | Some(Told::Unsettled), SequenceState::Blocked) => Some(Told::Blocked),
             (None | Some(Told::Unsettled), SequenceState::Declined) => Some(Told::Declined),

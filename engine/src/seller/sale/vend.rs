@@ -63,20 +63,24 @@ impl<S: Sealed> Seller<S> {
             return refuse(RefuseReason::SequenceUsed, replies);
         }
         let asked = self.registry.variety_by_face(vend.product, vend.face_value);
+        // A registry that does not know what is asked for, as an early one may after a start on a full disk, cannot tell.
+        let is_other = |variety: VarietyId| asked.is_some_and(|asked| asked != variety);
         match *answer {
             Answer::Sold { pin, state, .. } => {
                 let Some(shelf) = self.library.shelf(pin) else {
                     return later(asker, vend.sequence, LaterReason::Busy, replies);
                 };
-                if asked != Some(shelf.variety) {
+                if is_other(shelf.variety) {
                     refuse(RefuseReason::OtherVariety, replies);
+                } else if asked.is_none() {
+                    later(asker, vend.sequence, LaterReason::Busy, replies);
                 } else if state == SequenceState::Voided {
                     replies.reply(asker, &state_of(vend.sequence, answer));
                 } else {
                     self.reply_sold(asker, vend.sequence, pin, 0, replies);
                 }
             }
-            Answer::Declined { variety, .. } if variety != VarietyId(0) && asked != Some(variety) => {
+            Answer::Declined { variety, .. } if variety != VarietyId(0) && is_other(variety) => {
                 refuse(RefuseReason::OtherVariety, replies);
             }
             Answer::Declined { reason, .. } => {
