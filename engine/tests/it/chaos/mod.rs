@@ -1,9 +1,10 @@
-//! Real processes in trouble: a hub, two servers, a relay and a cache, with tills on all of them that sell without end,
-//! while processes are killed, stopped for a while, cut off, slowed down and deafened, and disks are full.
+//! Real processes in trouble: a hub, two servers, a relay and a cache, with tills on all of them that sell without end, and with
+//! the load generator, while processes are killed, stopped for a while, cut off, slowed down and deafened, and disks are full.
 //! Then what the tills hold is compared with what the processes say, with the hub's ledger, and with the journals.
 //!
 //! `PINWHEEL_SEED` chooses what happens (it is printed), `PINWHEEL_CHAOS_S` for how long.
 
+mod loadgen;
 mod town;
 mod trouble;
 
@@ -13,6 +14,7 @@ use crate::support::nodes::Site;
 use crate::support::process::SMALL_SEGMENT_BYTES;
 use crate::support::{lacking, scratch};
 use engine::admin::KeyRow;
+use loadgen::Loadgen;
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use town::Town;
@@ -38,10 +40,20 @@ fn laws_1_2_4_8_kills_stops_cuts_delays_and_full_disks_of_five_processes() {
     if town.disk(Hub).is_none() {
         lacking("the right to mount a tmpfs");
     }
-    let keys = town.of(Hub).add_terminals((Who::SELLING.len() * TILLS) as u32);
+    let keys = town.of(Hub).add_terminals((Who::SELLING.len() * TILLS + loadgen::TERMINALS) as u32);
+    let (keys, others) = keys.split_at(Who::SELLING.len() * TILLS);
     let groups: Vec<(Who, &[KeyRow])> = Who::SELLING.into_iter().zip(keys.chunks(TILLS)).collect();
     for (who, keys) in &groups {
         keys.iter().for_each(|key| town.of(*who).await_terminal(key));
+    }
+    let loadgen = Loadgen::start(scratch.path(), &town, others, seconds);
+    if loadgen.is_none() {
+        lacking(
+            "the load generator beside the program under test: `cargo build -p loadgen` in the same profile",
+        );
+    } else {
+        // It looks at the hub's books before it begins, and when it has ended: nobody else may sell then.
+        town.of(Hub).wait_for("the load generator's first sale", |status| status.varieties[1].sold > 0);
     }
     // So slow in a long run that each sale can still be looked up in the end.
     let rest = Duration::from_millis(10 * seconds.div_ceil(30).max(1));
@@ -80,6 +92,7 @@ fn laws_1_2_4_8_kills_stops_cuts_delays_and_full_disks_of_five_processes() {
     }
 
     let told: Vec<_> = loads.into_iter().map(Load::finish).collect();
+    let by_loadgen = loadgen.map(Loadgen::finish);
     let receipts: Vec<u64> =
         told.iter().flatten().flat_map(|told| told.sold.values().map(|(_, reference)| *reference)).collect();
     let distinct: HashSet<_> = receipts.iter().collect();
@@ -96,13 +109,16 @@ fn laws_1_2_4_8_kills_stops_cuts_delays_and_full_disks_of_five_processes() {
         let sum = variety.hub + variety.in_transfer + variety.at_seller + variety.sold + variety.withdrawn;
         assert_eq!(sum, variety.received, "{variety:?}");
     }
+    // A sequence that the load generator gave up may be a sale all the same.
+    assert!(status.varieties[1].sold >= by_loadgen.unwrap_or(0), "{:?}", status.varieties[1]);
     town.of(Hub).audit();
     Who::ALL.into_iter().for_each(|who| town.kill(who));
     for ((who, keys), told) in groups.iter().zip(&told) {
         check_books(&town.data(who.seller()), SMALL_SEGMENT_BYTES, keys, told);
     }
     println!(
-        "{sold} PINs sold through {troubles} troubles and {} kills: {kills:?} of {:?}",
+        "{sold} PINs sold to tills and {by_loadgen:?} to the load generator through {troubles} troubles and {} kills: \
+         {kills:?} of {:?}",
         kills.iter().sum::<u32>(),
         Who::ALL
     );

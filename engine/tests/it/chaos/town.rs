@@ -5,6 +5,9 @@ use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::small_disk::SmallDisk;
 use Who::{Cache, Hub, One, Relay, Two};
+use engine::admin::KeyRow;
+use std::fmt::Write;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,6 +48,8 @@ pub(super) struct Town {
     disks: Vec<SmallDisk>,
     /// From both servers to the hub, and from relay and cache to the first server.
     pub(super) wires: [Proxy; 4],
+    /// From terminals to [`Two`] and to [`Cache`], wherever those are: for whom cannot be told that they have moved.
+    doors: [Proxy; 2],
     settings: [Settings; 3],
 }
 
@@ -57,6 +62,7 @@ impl Town {
         let disks: Vec<_> = disks.flatten().collect();
         let links = [free_port(), free_port()];
         let wires = [NOWHERE, NOWHERE, links[0], links[0]].map(|target| Proxy::start(target, Duration::ZERO));
+        let doors = [NOWHERE; 2].map(|target| Proxy::start(target, Duration::ZERO));
         let settings = |levels, links| Settings { levels, links, ..Settings::default() };
         let any = Settings::default().links;
         let settings = [
@@ -64,7 +70,7 @@ impl Town {
             settings((300, 1500, 3000), links[1]),
             settings((50, 200, 400), any),
         ];
-        let mut town = Self { site, processes: Default::default(), disks, wires, settings };
+        let mut town = Self { site, processes: Default::default(), disks, wires, doors, settings };
         town.start(Hub);
         furnish(town.of(Hub), 2);
         ["v1", "v2"].iter().for_each(|variety| town.of(Hub).mint(variety, stock));
@@ -100,6 +106,11 @@ impl Town {
         self.disks.get(at)
     }
 
+    /// Where terminals reach [`Two`] and [`Cache`] at all times.
+    pub(super) fn doors(&self) -> [SocketAddr; 2] {
+        self.doors.each_ref().map(|door| door.address)
+    }
+
     /// Starts a process, in the place of the one that was killed.
     pub(super) fn start(&mut self, who: Who) {
         let [one, two, relay, cache] = &self.wires;
@@ -110,8 +121,11 @@ impl Town {
             Relay => self.site.relay(who.name(), &[relay.address]),
             Cache => self.site.cache(who.name(), cache.address, &self.settings[2]),
         };
-        if who == Hub {
-            [one, two].into_iter().for_each(|wire| wire.aim(process.address));
+        match who {
+            Hub => [one, two].into_iter().for_each(|wire| wire.aim(process.address)),
+            Two => self.doors[0].aim(process.address),
+            Cache => self.doors[1].aim(process.address),
+            One | Relay => {}
         }
         self.processes[who as usize] = Some(process);
     }
@@ -120,6 +134,16 @@ impl Town {
     pub(super) fn kill(&mut self, who: Who) {
         self.processes[who as usize].take().into_iter().for_each(Process::kill);
     }
+}
+
+/// Terminals' keys as the load generator reads them.
+pub(super) fn write_keys(path: &PathBuf, keys: &[KeyRow]) {
+    let mut text = "terminal,dealer,key_epoch,key\n".to_owned();
+    for KeyRow { terminal, dealer, key_epoch, key, .. } in keys {
+        let hex = key.expose().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        writeln!(text, "{terminal},{dealer},{key_epoch},{hex}").unwrap();
+    }
+    fs::write(path, text).unwrap();
 }
 
 /// Nobody listens there.
