@@ -250,11 +250,10 @@ impl World<'_> {
     /// The hub closes the link of a node that has left: what it said before arrives first.
     pub(super) fn send_closed_away(&mut self, at: usize) {
         self.trace.note("closed node calls", Subject::node(self.sites[at].seller), String::new);
-        let now = self.now_at(at);
         while let Some(message) = self.sites[at].to_node.pop_front() {
             self.trace.note(watch::name_down(&message), watch::subject_down(&message), String::new);
-            if let Err(stop) = self.sites[at].node.handle_message(message, &now) {
-                return self.stopped(at, &stop);
+            if !self.hear_from_above(at, message) {
+                return;
             }
         }
         self.cut(at);

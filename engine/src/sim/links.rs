@@ -191,11 +191,21 @@ impl World<'_> {
         };
         let (seller, subject) = (self.sites[at].seller, watch::subject_down(&message));
         self.trace.note(watch::name_down(&message), subject.at(seller), || format!("{message:?}"));
-        let now = self.now_at(at);
+        self.hear_from_above(at, message);
+        self.take_from_node(at);
+        true
+    }
+
+    /// A message from above arrives. Whether the node goes on.
+    pub(super) fn hear_from_above(&mut self, at: usize, message: ToNode) -> bool {
+        let (now, is_closed) = (self.now_at(at), matches!(message, ToNode::Closed));
         if let Err(stop) = self.sites[at].node.handle_message(message, &now) {
             self.stopped(at, &stop);
+            return false;
         }
-        self.take_from_node(at);
+        if is_closed {
+            self.oracle.heard_that_it_left(self.sites[at].seller, self.step);
+        }
         true
     }
 

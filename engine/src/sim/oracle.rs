@@ -30,8 +30,9 @@ pub(super) struct Oracle {
     voided: BTreeSet<PinId>,
     answers: BTreeMap<Sequence, Told>,
     copies: BTreeSet<(Sequence, u16)>,
-    /// Sellers that have left: what they never sold is blocked, and nobody records it.
-    closed: BTreeSet<SellerId>,
+    /// Sellers that have left, and in which step they heard so if they were started all the same: what they never sold is blocked,
+    /// and nobody records it.
+    closed: BTreeMap<SellerId, Option<u64>>,
     /// Sales that a terminal heard of.
     pub(super) sold: u64,
     /// When each sequence was first told to have a final state.
@@ -64,7 +65,12 @@ impl Oracle {
 
     /// A seller has left.
     pub(super) fn closed(&mut self, seller: SellerId) {
-        self.closed.insert(seller);
+        self.closed.insert(seller, None);
+    }
+
+    /// A seller that has left and was started all the same is told so: from now on it knows, for ever.
+    pub(super) fn heard_that_it_left(&mut self, seller: SellerId, step: u64) {
+        self.closed.entry(seller).or_default().get_or_insert(step);
     }
 
     /// All PINs that exist.
@@ -146,8 +152,10 @@ impl Oracle {
             | (None | Some(Told::Unsettled), SequenceState::Open)
             | (Some(Told::Declined), SequenceState::Declined | SequenceState::Blocked)
             | (Some(Told::Blocked), SequenceState::Blocked) => before,
-            // It has left, was started all the same, and does not know yet: it sells nothing, whatever it says.
-            (Some(Told::Blocked), SequenceState::Open) if self.closed.contains(&sequence.seller) => before,
+            // It has left, was started all the same, and did not know yet: it sells nothing, whatever it says.
+            (Some(Told::Blocked), SequenceState::Open) if self.may_not_know_that_it_left(sequence.seller) => {
+                before
+            }
             (None, SequenceState::Unsettled) => Some(Told::Unsettled),
             (None | Some(Told::Unsettled), SequenceState::Blocked) => Some(Told::Blocked),
             (None | Some(Told::Unsettled), SequenceState::Declined) => Some(Told::Declined),
@@ -191,6 +199,11 @@ impl Oracle {
         }
     }
 
+    /// Whether a seller that has left had not heard so when it was asked what it answers now.
+    fn may_not_know_that_it_left(&self, seller: SellerId) -> bool {
+        self.closed.get(&seller).is_some_and(|heard_at| heard_at.is_none_or(|at| self.asked_at <= at))
+    }
+
     /// Law 2: what a reply says that is leaving now is durable. `find` asks the books of a seller that lost power just before.
     pub(super) fn check_leaving(
         seller: SellerId,
@@ -230,7 +243,7 @@ impl Oracle {
             let found = find(sequence.vend);
             // What the hub says of a seller that has left is the hub's; started all the same, the seller may decline by itself.
             let has_no_pin = found.is_none_or(|outcome| outcome.pin.is_none());
-            let is_the_hubs = *told == Told::Blocked && has_no_pin && self.closed.contains(&seller);
+            let is_the_hubs = *told == Told::Blocked && has_no_pin && self.closed.contains_key(&seller);
             if *told != Told::Unsettled && !is_the_hubs {
                 check(sequence, *told, found);
             }
