@@ -203,7 +203,7 @@ impl World<'_> {
             self.stopped(at, &stop);
             return false;
         }
-        if is_closed {
+        if is_closed && self.sites[at].node.has_stored_its_place() {
             self.oracle.heard_that_it_left(self.sites[at].seller, self.step);
         }
         true

@@ -227,6 +227,11 @@ impl Node {
         })
     }
 
+    /// Whether where it stands is on its disk.
+    pub(super) fn has_stored_its_place(&self) -> bool {
+        self.steward.is_place_stored()
+    }
+
     /// Damages the record of some PIN that is in stock, where it lies: to be started anew afterwards, as nobody looks at a
     /// file while it decays. Nothing happens to a node without stock.
     pub(super) fn damage_record(&self, disk: &HeapDisk, dice: &mut Dice) {

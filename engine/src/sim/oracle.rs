@@ -68,7 +68,7 @@ impl Oracle {
         self.closed.insert(seller, None);
     }
 
-    /// A seller that has left and was started all the same is told so: from now on it knows, for ever.
+    /// A seller that has left and was started all the same is told so, and has stored it: from now on it knows, for ever.
     pub(super) fn heard_that_it_left(&mut self, seller: SellerId, step: u64) {
         self.closed.entry(seller).or_default().get_or_insert(step);
     }

@@ -68,6 +68,12 @@ impl<D: Disk> Steward<D> {
         self.store_state(now)
     }
 
+    /// Whether where the node stands will be known after another start: a full disk may not have taken it yet.
+    #[must_use]
+    pub fn is_place_stored(&self) -> bool {
+        !self.place_unstored
+    }
+
     /// What terminals may have of the node now.
     #[must_use]
     pub fn service(&self) -> Service {
