@@ -34,13 +34,14 @@ impl<D: Disk> Steward<D> {
         now: &Now,
     ) -> Result<(), StewardError> {
         let is_draining = self.draining;
+        let is_first = !std::mem::replace(&mut self.children.is_heard, true);
         let mut said = Vec::new();
         for listed in listed {
             let Some(child) = self.children.by_node.get(&listed.node).filter(|child| child.is_greeted())
             else {
                 continue;
             };
-            if child.standing != listed.standing {
+            if is_first || child.standing != listed.standing {
                 said.push((listed.node, listed.standing));
             }
         }

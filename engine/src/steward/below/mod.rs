@@ -31,6 +31,9 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(super) struct Children {
     by_node: BTreeMap<SellerId, Child>,
+    /// The hub has said in this process how they stand. What is stored may be older: who stands well by it is told nothing, since it may have
+    /// left since.
+    is_heard: bool,
     /// A full disk did not take the list yet.
     pub(super) is_unstored: bool,
     /// Numbers requests in the order of their arrival.
@@ -270,7 +273,7 @@ impl<D: Disk> Steward<D> {
         else {
             return Ok(());
         };
-        let (ours, is_draining) = (self.epoch_stored, self.draining);
+        let (ours, is_draining, is_heard) = (self.epoch_stored, self.draining, self.children.is_heard);
         let Some(child) = self.children.by_node.get_mut(&node) else { return Ok(()) };
         if named != node {
             return Err(ChildFault::OtherName(named));
@@ -290,13 +293,14 @@ impl<D: Disk> Steward<D> {
         child.hello = Some(hello.clone());
         let journal_acked = child.archived.unwrap_or(0).max(journal_from);
         let pending = child.givers.iter_mut().map(Giver::handle_connected).sum();
-        let standing = child.told(is_draining);
+        let says = is_heard || child.standing == ChildStanding::Lost;
+        let standing = says.then(|| child.told(is_draining));
         self.send_below(node, ToNode::Welcome { hub_epoch: ours, pending, journal_acked });
         let registry = Arc::clone(self.registry.current());
         if (registry_version, registry_digest) != (registry.version(), registry.digest()) {
             self.send_below(node, ToNode::Registry(registry));
         }
-        self.send_below(node, standing);
+        standing.into_iter().for_each(|standing| self.send_below(node, standing));
         self.follow_child_giver(node, Stream::Urgent, now);
         self.follow_child_giver(node, Stream::Bulk, now);
         self.send_below(node, ToNode::Ready);
