@@ -1,12 +1,12 @@
 //! Follows the durable journal: keeps the ledger, writes checkpoints, gives journal segments back, answers from history.
 
-use super::{CheckpointError, Checkpoints, Contradiction, History, HistoryError, Ledger, Outcome, recovery};
+use super::{CheckpointError, Checkpoints, Contradiction, History, HistoryError, Ledger, Outcome};
 use crate::disk::{Disk, DiskError};
 use crate::journal::batch::Batch;
 use crate::journal::record::{RecordBytes, UnknownRecord, VendName, terminal_of};
 use crate::journal::{Journal, JournalError, JournalOptions, JournalReader, Position, Record, Upkeep};
 use crate::planted::{self, Fault};
-use crate::seller::{Answer, Windows};
+use crate::seller::Answer;
 use std::sync::Arc;
 
 /// The reader at the journal's durable end. It sees nothing but durable records, so what it knows survives anything.
@@ -89,8 +89,8 @@ impl<D: Disk> Bookkeeper<D> {
         let mut history = History::open(disk.clone(), &checkpoint.runs)?;
         let mut ledger = checkpoint.ledger;
         let from = checkpoint.position;
-        let journal = recovery::fold(&mut ledger, &mut history, |visit| {
-            Journal::open(disk.clone(), options, from, from, visit)
+        let journal = Journal::open(disk.clone(), options, from, from, &mut |position, records| {
+            apply(&mut ledger, &mut history, position, records).map_err(Into::into)
         })?;
         let bookkeeper = Self {
             disk,
@@ -213,98 +213,26 @@ fn apply_one<D: Disk>(
     position: Position,
     bytes: &RecordBytes,
 ) -> Result<(), BookkeeperError> {
-    let record = decode(position, bytes)?;
-    ledger.apply_to_stock(&record).map_err(|source| BookkeeperError::Contradiction { position, source })?;
-    take_in_sequence(&mut ledger.windows, history, &record);
-    Ok(())
-}
-
-pub(super) fn decode(position: Position, bytes: &RecordBytes) -> Result<Record, BookkeeperError> {
-    Record::decode(bytes).map_err(|source| BookkeeperError::Unknown { position, source })
-}
-
-/// The half of a record that is about a sequence.
-pub(super) fn take_in_sequence<D: Disk>(windows: &mut Windows, history: &mut History<D>, record: &Record) {
-    if let Record::Reprinted { vend, .. } = *record
-        && windows.answer(vend) == Answer::Closed
+    let record = Record::decode(bytes).map_err(|source| BookkeeperError::Unknown { position, source })?;
+    if let Record::Reprinted { vend, .. } = record
+        && ledger.answer(vend) == Answer::Closed
     {
         history.add_reprint(vend);
     }
-    windows.apply(record, |vend, answer| history.add(vend, &answer));
+    ledger
+        .apply(&record, |vend, answer| history.add(vend, &answer))
+        .map_err(|source| BookkeeperError::Contradiction { position, source })
 }
 
 /// Records whose windows are fetched from memory together.
-pub(super) const WARMED_RECORDS: usize = 64;
+const WARMED_RECORDS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::disk::heap::HeapDisk;
-    use crate::ids::{BlockId, KeyEpoch, PinId, Span, TerminalId, VarietyId};
-    use crate::journal::record::{Stream, TransferFact};
+    use crate::ids::{KeyEpoch, TerminalId};
     use std::collections::BTreeSet;
-
-    #[test]
-    fn a_long_journal_that_two_threads_fold_comes_to_what_one_that_read_along_made_of_it() {
-        let disk = Arc::new(HeapDisk::new());
-        let options = JournalOptions::with_segment_bytes(1 << 20);
-        let (mut books, mut journal) = Bookkeeper::recover(disk.clone(), options, 1 << 30).unwrap();
-        let vend = |number: u64| VendName {
-            terminal: TerminalId(1 + number % TERMINALS),
-            key_epoch: KeyEpoch(1),
-            sequence: 1 + number / TERMINALS,
-        };
-        let (variety, at_ms) = (VarietyId(1), 0);
-        let pin = |number: u64| PinId::new(BlockId(1 + number / 50_000), (number % 50_000) as u16);
-        for received in 0..2 {
-            let span = Span { block: BlockId(1 + received), start: 0, end: 50_000 };
-            let (stream, generation) = (Stream::Bulk, 2);
-            let number = received + 1;
-            let fact = TransferFact { stream, number, span, generation, variety, settled_below: 1 };
-            append(&mut journal, &[Record::Received(fact)]);
-        }
-        for from in (0..100_000).step_by(400) {
-            let sold = |number: u64| Record::Sold {
-                vend: vend(number),
-                pin: pin(number),
-                variety,
-                confirmed: 1,
-                at_ms,
-            };
-            let mut records: Vec<_> = (from..from + 400).map(sold).collect();
-            // Of one in the window and of one that has left it.
-            for number in [from, from / 400] {
-                records.push(Record::Reprinted { vend: vend(number), pin: pin(number), at_ms });
-            }
-            append(&mut journal, &records);
-        }
-        while books.advance(usize::MAX).unwrap() {}
-        drop(journal);
-        let (mut recovered, _) = Bookkeeper::recover(disk, options, 1 << 30).unwrap();
-        assert!(recovered.ledger() == books.ledger(), "they differ");
-        for number in (0..100_000).step_by(37) {
-            assert_eq!(recovered.find(vend(number)), books.find(vend(number)), "{number}");
-            assert!(recovered.find(vend(number)).unwrap().pin.is_some());
-        }
-        assert_eq!(recovered.find(vend(0)).unwrap().copies, 2);
-    }
-
-    const TERMINALS: u64 = 300;
-
-    fn append(journal: &mut Journal<HeapDisk>, records: &[Record]) {
-        let encoded: Vec<_> = records.iter().map(Record::encode).collect();
-        while !journal.space().try_reserve(encoded.len()) {
-            journal.upkeep().prepare().unwrap();
-        }
-        let mut rest = &encoded[..];
-        while !rest.is_empty() {
-            let now = rest.len().min(journal.room());
-            journal.append(&rest[..now]);
-            journal.sync().unwrap();
-            rest = &rest[now..];
-            journal.upkeep().prepare().unwrap();
-        }
-    }
 
     #[test]
     fn no_file_of_the_history_is_left_over_when_a_checkpoint_failed_after_a_merge() {

@@ -9,7 +9,6 @@ mod checkpoint;
 mod facts;
 mod history;
 mod inventory;
-mod recovery;
 mod spans;
 mod unreported;
 
@@ -74,13 +73,6 @@ impl Ledger {
         record: &Record,
         left: impl FnMut(VendName, Answer),
     ) -> Result<(), Contradiction> {
-        self.apply_to_stock(record)?;
-        self.windows.apply(record, left);
-        Ok(())
-    }
-
-    /// The half of [`Ledger::apply`] that is not about sequences.
-    fn apply_to_stock(&mut self, record: &Record) -> Result<(), Contradiction> {
         match *record {
             Record::Sold { pin, .. } => self.inventory.sell(pin)?,
             Record::Voided { pin, .. } => self.inventory.void(pin)?,
@@ -116,6 +108,7 @@ impl Ledger {
             }
             Record::Declined { .. } | Record::Confirmed { .. } | Record::Blocked { .. } => {}
         }
+        self.windows.apply(record, left);
         Ok(())
     }
 
